@@ -1,0 +1,135 @@
+"""Settings: labtool.toml < environment < flags, checked once.
+
+`labtool.toml` is looked for in the working folder and its parents, then in `~/.config/labtool/`. An environment
+variable is `LABTOOL_` and the key in capitals, a section's key after its section: `LABTOOL_LAB`,
+`LABTOOL_LOCAL_SUBNET`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from labtool.errors import ConfigError, unknown
+
+BENCHMARK_NETWORK = ipaddress.ip_network("198.18.0.0/15")
+"""Reserved for benchmarks by RFC 2544: no host of the world is there."""
+
+
+class LocalSettings(BaseModel):
+    """The local cloud."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="labtool", pattern=r"^[a-z][a-z0-9]{0,9}$")
+    """Names its bridge, network, containers and state: two local clouds can stand side by side."""
+    state: Path = Path("/var/lib/labtool")
+    subnet: str = "198.18.0.0/16"
+    port: int = Field(default=4600, ge=1024, le=65535)
+    image_packages: tuple[str, ...] = ("default-jre-headless",)
+    """Debian packages that the host image has besides the base."""
+
+    @field_validator("subnet")
+    @classmethod
+    def _inside_benchmark_network(cls, value: str) -> str:
+        network = ipaddress.ip_network(value)
+        if not isinstance(network, ipaddress.IPv4Network) or not network.subnet_of(BENCHMARK_NETWORK):
+            raise ValueError(f"must lie within {BENCHMARK_NETWORK}")
+        return value
+
+
+class Settings(BaseModel):
+    """All settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cloud: Literal["local", "aws"] = "local"
+    lab: str = "lab"
+    region: str = "us-east-1"
+    image: str | None = None
+    """debian-12, ubuntu-24.04, amazon-linux-2023 or an AMI id; None is the cloud's default."""
+    instance_type: str = "t3.small"
+    ttl: str = "4h"
+    runs: Path = Path("runs")
+    strategy: Literal["mitogen", "linear"] = "mitogen"
+    local: LocalSettings = LocalSettings()
+
+
+def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> Settings:
+    """Read the settings; an unknown key or a wrong value is a `ConfigError` that names its source.
+
+    `flags` are values typed on the command line; None among them means "not given".
+    """
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    file = find_file(start or Path.cwd())
+    if file is not None:
+        try:
+            content = tomllib.loads(file.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{file}: {error}", "see https://toml.io for its syntax") from None
+        _merge(merged, content, sources, str(file))
+    _merge(merged, _environment(), sources, "environment")
+    _merge(merged, {k: v for k, v in (flags or {}).items() if v is not None}, sources, "command line")
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        source = sources.get(key, sources.get(key.split(".")[0], "settings"))
+        if first["type"] == "extra_forbidden":
+            section = LocalSettings if key.startswith("local.") else Settings
+            raise ConfigError(
+                f"{source}: " + unknown("setting", key.split(".")[-1], section.model_fields).message,
+                unknown("setting", key.split(".")[-1], section.model_fields).hint,
+            ) from None
+        raise ConfigError(f"{source}: {key}: {first['msg']} (it is {first['input']!r})") from None
+
+
+def find_file(start: Path) -> Path | None:
+    """Return the labtool.toml that applies in `start`, if there is one."""
+    folders = [start, *start.parents, Path.home() / ".config" / "labtool"]
+    return next((f / "labtool.toml" for f in folders if (f / "labtool.toml").is_file()), None)
+
+
+def _environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in Settings.model_fields:
+        if key != "local" and (value := os.environ.get(f"LABTOOL_{key.upper()}")):
+            found[key] = value
+    local: dict[str, Any] = {}
+    for key in LocalSettings.model_fields:
+        if value := os.environ.get(f"LABTOOL_LOCAL_{key.upper()}"):
+            local[key] = value.split() if key == "image_packages" else value
+    return found | ({"local": local} if local else {})
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any], sources: dict[str, str], source: str) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping):
+            _merge(into.setdefault(key, {}), value, sources, source)
+        else:
+            into[key] = value
+        sources[key] = source
+
+
+def home() -> Path:
+    """Return the folder of what this user's labtool keeps: lab keys, locks, error logs (mode 0700)."""
+    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    folder = Path(os.environ.get("LABTOOL_HOME") or base / "labtool")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def cache() -> Path:
+    """Return the folder of what can be fetched again: artifacts, SSH control sockets."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "labtool"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder

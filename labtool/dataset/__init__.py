@@ -1,0 +1,1 @@
+"""Files of a run → Parquet tables, their schemas, and queries over them."""

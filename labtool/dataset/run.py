@@ -1,0 +1,171 @@
+"""A run's directory: where its files are, and `run.json`, the record of what was done.
+
+    runs/<lab>/<UTC time>-<name>/   run.json experiment.yml timeline.jsonl ansible/ logs/ raw/ tables/ report.html
+    runs/<lab>/latest → the newest
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labtool.errors import DataError
+
+
+class Record(BaseModel):
+    """A part of run.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class HostRecord(Record):
+    """A host as it was during the run."""
+
+    name: str
+    group: str
+    instance_id: str
+    instance_type: str
+    address: str
+    zone: str
+    vcpus: int | None = None
+    memory_bytes: int | None = None
+    price_per_hour_usd: float | None = None
+
+
+class StageRecord(Record):
+    """One stage: deploy, collectors, workload, collect, tables, report."""
+
+    name: str
+    start: datetime
+    end: datetime | None = None
+    outcome: Literal["ok", "failed", "interrupted", "running"] = "running"
+    detail: str = ""
+
+
+class Missing(Record):
+    """Something the run should have and has not, or cannot be trusted with."""
+
+    what: str
+    why: str
+    host: str = ""
+
+
+class RunRecord(Record):
+    """The whole of run.json."""
+
+    format: Literal[1] = 1
+    name: str
+    lab: str
+    cloud: str  # local or aws
+    region: str
+    started: datetime
+    ended: datetime | None = None
+    window_start: datetime | None = None  # what is measured, in the controller's clock
+    window_end: datetime | None = None
+    warmup_s: float = 0.0
+    stack: str | None = None
+    stack_options: dict[str, Any] = Field(default_factory=dict)
+    workload: str | None = None
+    workload_options: dict[str, Any] = Field(default_factory=dict)
+    hosts: list[HostRecord] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)  # labtool, python, ansible-core, kafka, kernel …
+    artifacts: dict[str, str] = Field(default_factory=dict)  # file name → its SHA-512
+    machine: dict[str, str] = Field(default_factory=dict)  # controller: os, cpus, memory
+    command: str = ""  # what was typed
+    stages: list[StageRecord] = Field(default_factory=list)
+    missing: list[Missing] = Field(default_factory=list)
+    cost: dict[str, float | str] = Field(default_factory=dict)  # per_hour_usd, window_usd, prices_dated …
+
+
+class RunDirectory:
+    """The files of one run. Everything in it is derived from raw files or written once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, base: Path, lab: str, name: str, at: datetime) -> RunDirectory:
+        """Make `base/<lab>/<time>-<name>/` and point `latest` at it."""
+        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "run"
+        stamp = at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+        path = base / lab / f"{stamp}-{slug}"
+        for folder in ("ansible", "logs", "raw", "tables", "figures"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        link = base / lab / "latest"
+        temporary = base / lab / f".latest-{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(path.name)
+        temporary.replace(link)
+        return cls(path)
+
+    @property
+    def ansible(self) -> Path:
+        """Playbook output, a file per stage."""
+        return self.path / "ansible"
+
+    @property
+    def logs(self) -> Path:
+        """Logs as collected: `logs/<host>/…`."""
+        return self.path / "logs"
+
+    @property
+    def raw(self) -> Path:
+        """Workload output, sadc files, CloudWatch answers."""
+        return self.path / "raw"
+
+    @property
+    def tables(self) -> Path:
+        """Parquet tables."""
+        return self.path / "tables"
+
+    @property
+    def figures(self) -> Path:
+        """Figures as PNG, with their data."""
+        return self.path / "figures"
+
+    @property
+    def timeline(self) -> Path:
+        """Events, one JSON object a line: the columns of the `timeline` table."""
+        return self.path / "timeline.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    def read(self) -> RunRecord:
+        """Read run.json; `DataError` names the file and the key that is wrong."""
+        file = self.path / "run.json"
+        try:
+            return RunRecord.model_validate_json(file.read_text())
+        except FileNotFoundError:
+            raise DataError(
+                f"{self.path} is not a run: it has no run.json", "name a folder under runs/<lab>/"
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{file}: {key}: {first['msg']}", "it was cut or edited by hand") from None
+
+    def write(self, record: RunRecord) -> None:
+        """Write run.json as a whole or not at all."""
+        write_text(self.path / "run.json", record.model_dump_json(indent=2) + "\n")
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace `path` with `text` in one step, so that a crash leaves the old or the new file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.touch(mode=mode)
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace `path` with `value` as JSON."""
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")

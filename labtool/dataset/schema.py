@@ -1,0 +1,105 @@
+"""The tables of a dataset: one Parquet file each in a run's `tables/`, all times in UTC.
+
+Each schema is a tuple of (column, Arrow type name, meaning). A table that has nothing to say is absent,
+not empty. Amounts are in base units (bytes, seconds, ratio 0…1) unless the column's name says another.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """A column: its name, Arrow type and meaning (with the unit)."""
+
+    name: str
+    type: str  # "timestamp" (µs, UTC), "string", "double", "int64", "bool"
+    meaning: str
+
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "host_metrics": (
+        Column("time", "timestamp", "end of the second it covers, in the controller's clock"),
+        Column("host", "string", "host name"),
+        Column("resource", "string", "cpu, memory, disk, network, load, swap or process"),
+        Column("device", "string", "cpu number or 'all', disk or interface name; '' where there is one"),
+        Column("metric", "string", "user, system, iowait, steal, idle, used, rx_bytes, utilisation, …"),
+        Column("unit", "string", "ratio, bytes, bytes/s, packets/s, ops/s, count, seconds"),
+        Column("value", "double", ""),
+    ),
+    "cloudwatch": (
+        Column("time", "timestamp", "start of the period, as CloudWatch says it"),
+        Column("host", "string", ""),
+        Column("instance_id", "string", ""),
+        Column("namespace", "string", "AWS/EC2, …"),
+        Column("metric", "string", "CPUUtilization, NetworkIn, …"),
+        Column("statistic", "string", "Average, Minimum, Maximum, Sum, SampleCount"),
+        Column("unit", "string", "CloudWatch's: Percent, Bytes, Count, None"),
+        Column("period_s", "int64", "60 or 300 for AWS/EC2"),
+        Column("value", "double", ""),
+    ),
+    "timeline": (
+        Column("start", "timestamp", ""),
+        Column("end", "timestamp", "null for an instant"),
+        Column("host", "string", "'' for the controller"),
+        Column("kind", "string", "stage, task, launch, boot, ssh, workload, warmup, fault, gap, note"),
+        Column("name", "string", "what, in a few words"),
+        Column("status", "string", "ok, changed, failed, unreachable, skipped or ''"),
+        Column("detail", "string", "a sentence or ''"),
+    ),
+    "clock": (
+        Column("time", "timestamp", "when it was measured"),
+        Column("host", "string", ""),
+        Column("phase", "string", "before, during, after"),
+        Column("offset_s", "double", "host's clock minus the controller's"),
+        Column("bound_s", "double", "the true offset lies within ± this"),
+        Column("samples", "int64", "exchanges measured"),
+    ),
+    "workload_intervals": (
+        Column("time", "timestamp", "end of the interval, in the controller's clock"),
+        Column("duration_s", "double", "the interval's length"),
+        Column("client", "string", "host/instance, as load-0/producer-1"),
+        Column("role", "string", "producer, consumer or client"),
+        Column("offered_rate", "double", "operations/s it was asked to send; null where nothing was asked"),
+        Column("rate", "double", "operations/s it did"),
+        Column("bytes_rate", "double", "bytes/s it did"),
+        Column("latency_avg_ms", "double", "null where it does not measure latency"),
+        Column("latency_max_ms", "double", ""),
+        Column("p50_ms", "double", "null where the tool prints none per interval"),
+        Column("p90_ms", "double", ""),
+        Column("p99_ms", "double", ""),
+        Column("errors", "int64", "failed operations in the interval"),
+    ),
+    "workload_summary": (
+        Column("client", "string", "host/instance"),
+        Column("role", "string", "producer, consumer or client"),
+        Column("start", "timestamp", "first operation"),
+        Column("end", "timestamp", "last operation"),
+        Column("operations", "int64", ""),
+        Column("errors", "int64", ""),
+        Column("offered_rate", "double", "operations/s; null where nothing was asked"),
+        Column("rate", "double", "operations/s achieved over the whole"),
+        Column("bytes_rate", "double", "bytes/s achieved"),
+        Column("latency_avg_ms", "double", ""),
+        Column("latency_max_ms", "double", ""),
+        Column("p50_ms", "double", ""),
+        Column("p95_ms", "double", ""),
+        Column("p99_ms", "double", ""),
+        Column("p999_ms", "double", ""),
+    ),
+    "service_metrics": (
+        Column("time", "timestamp", ""),
+        Column("host", "string", ""),
+        Column("service", "string", "kafka, httpd, …"),
+        Column("metric", "string", "name, as Produce.TotalTimeMs.99thPercentile"),
+        Column("unit", "string", "ms, count, bytes/s, operations/s, ratio"),
+        Column("value", "double", ""),
+    ),
+    "observer": (
+        Column("host", "string", ""),
+        Column("window_s", "double", "length of the measured window"),
+        Column("cpu_s", "double", "CPU seconds the collectors used in the window"),
+        Column("bytes_written", "int64", "bytes of measurements made in the window"),
+        Column("bytes_sent", "int64", "bytes moved to the controller, compressed"),
+    ),
+}
