@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from labtool.errors import ConfigError, unknown
 
-BENCHMARK_NETWORK = ipaddress.ip_network("198.18.0.0/15")
+BENCHMARK_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
 """Reserved for benchmarks by RFC 2544: no host of the world is there."""
 
 
@@ -34,6 +34,11 @@ class LocalSettings(BaseModel):
     port: int = Field(default=4600, ge=1024, le=65535)
     image_packages: tuple[str, ...] = ("default-jre-headless",)
     """Debian packages that the host image has besides the base."""
+
+    @property
+    def gateway_cidr(self) -> str:
+        """The bridge's own address as a network: where this machine's SSH comes from."""
+        return f"{ipaddress.ip_network(self.subnet)[1]}/32"
 
     @field_validator("subnet")
     @classmethod

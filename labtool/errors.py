@@ -49,7 +49,7 @@ class AnsibleError(LabtoolError):
     """A playbook failed."""
 
 
-class LabLocked(LabtoolError):
+class LabLockedError(LabtoolError):
     """Another labtool works on the same lab."""
 
 

@@ -1,7 +1,7 @@
 """A run's directory: where its files are, and `run.json`, the record of what was done.
 
-    runs/<lab>/<UTC time>-<name>/   run.json experiment.yml timeline.jsonl ansible/ logs/ raw/ tables/ report.html
-    runs/<lab>/latest → the newest
+runs/<lab>/<UTC time>-<name>/   run.json experiment.yml timeline.jsonl ansible/ logs/ raw/ tables/ report.html
+runs/<lab>/latest → the newest
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class HostRecord(Record):
     vcpus: int | None = None
     memory_bytes: int | None = None
     price_per_hour_usd: float | None = None
+    network_bits_per_s: float | None = None  # baseline bandwidth of its type; None: not limited or not known
 
 
 class StageRecord(Record):

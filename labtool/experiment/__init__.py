@@ -1,0 +1,1 @@
+"""Deploy, run and profile: the order of the work."""

@@ -1,0 +1,25 @@
+"""The console script: run the command line and turn what goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run `labtool`; exits 0 done, 1 failed, 2 usage, 3 a bug of ours, 130 interrupted."""
+    from labtool.cli.app import run
+
+    code = 3
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader (`| head`) has what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

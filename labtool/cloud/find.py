@@ -1,0 +1,60 @@
+"""Which labs there are, and which hosts: read from the instances' tags, never from a local file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from labtool.cloud import tags
+from labtool.cloud.session import Session, told_clearly
+from labtool.errors import LabtoolError
+from labtool.topology import Lab
+
+ALIVE = ("pending", "running", "stopping", "stopped")
+
+
+def find_lab(session: Session, name: str) -> Lab:
+    """Return the lab `name` with the hosts it has now, none if there are none."""
+    return next(iter(find_labs(session, [name])), Lab(name, session.target.region))
+
+
+def find_labs(session: Session, names: Iterable[str] | None = None) -> list[Lab]:
+    """Return the labs of this account and region, those in `names` or all, by name."""
+    filters = [{"Name": "instance-state-name", "Values": list(ALIVE)}]
+    filters.append(
+        {"Name": f"tag:{tags.LAB}", "Values": list(names)}
+        if names is not None
+        else {"Name": "tag-key", "Values": [tags.LAB]}
+    )
+    by_lab: dict[str, list[Any]] = {}
+    for instance in describe(session, filters):
+        by_lab.setdefault(tags.to_map(instance.get("Tags"))[tags.LAB], []).append(instance)
+    labs = []
+    for lab, instances in sorted(by_lab.items()):
+        hosts = sorted(map(tags.host_of, instances), key=lambda h: (h.group, h.index))
+        labs.append(Lab(lab, session.target.region, tuple(hosts)))
+    return labs
+
+
+def describe(session: Session, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the instances that pass `filters`, every page of them."""
+    with told_clearly("reading the instances"):
+        pages = session.ec2.get_paginator("describe_instances").paginate(
+            Filters=filters, PaginationConfig={"PageSize": 500}
+        )
+        return [
+            instance for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"]
+        ]
+
+
+def need_hosts(lab: Lab) -> Lab:
+    """Return `lab` if it has running hosts, else say how to get some."""
+    if not lab.hosts:
+        raise LabtoolError(
+            f"lab {lab.name} has no hosts",
+            "`labtool deploy kafka-cluster` or `labtool up GROUP=COUNT` starts some; `labtool status --all` lists labs",
+        )
+    if not lab.running:
+        states = ", ".join(sorted({host.state for host in lab}))
+        raise LabtoolError(f"no host of lab {lab.name} is running (they are {states})", "`labtool up` starts them")
+    return lab

@@ -1,0 +1,164 @@
+"""The lab's key pair, and the host keys of its instances, known before the first connection.
+
+A host's public keys are read from its console output, where cloud-init (and the local cloud) writes them between
+two marks: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/connection-prereqs-general.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from labtool import config
+from labtool.cloud import tags
+from labtool.cloud.session import Session, error_code, told_clearly
+from labtool.dataset.run import write_text
+from labtool.errors import CloudError, LabtoolError
+from labtool.ssh import Access
+from labtool.topology import Host
+
+KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
+KEY = re.compile(r"((?:ssh|ecdsa)-[a-z0-9-]+) (AAAA[A-Za-z0-9+/=]+)")
+
+
+def lab_folder(session: Session, lab: str) -> Path:
+    """Return the folder of what this user keeps about a lab: key, host keys, launch journal, lock."""
+    folder = config.home() / "labs" / f"{session.target.cloud}-{session.target.region}" / lab
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def access(session: Session, lab: str, proxy_jump: str | None = None) -> Access:
+    """Return how to reach the hosts of `lab`; makes nothing."""
+    folder = lab_folder(session, lab)
+    # Unix socket paths end at 108 characters: a short folder of the lab's own.
+    short = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+    control = config.cache() / "ssh" / short
+    control.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Access(folder / "id_ed25519", folder / "known_hosts", control, proxy_jump)
+
+
+def pair_name(lab: str) -> str:
+    """Return the name of the lab's key pair, security group and placement group."""
+    return f"labtool-{lab}"
+
+
+def ensure_key(session: Session, lab: str) -> str:
+    """Make the lab's key pair where it is missing and return its name.
+
+    The private key never leaves this user's folder (mode 0600).
+    """
+    key = access(session, lab).key
+    name = pair_name(lab)
+    with told_clearly(f"reading key pair {name}"):
+        found = session.ec2.describe_key_pairs(Filters=[{"Name": "key-name", "Values": [name]}], IncludePublicKey=True)[
+            "KeyPairs"
+        ]
+    if found and key.exists():
+        theirs = found[0].get("PublicKey", "").split()[:2]
+        ours = key.with_suffix(".pub").read_text().split()[:2]
+        if theirs and theirs[1:] != ours[1:]:
+            raise CloudError(
+                f"key pair {name} is not the one in {key}",
+                "another user or machine made this lab; choose another name with --lab, or end it there",
+            )
+        return name
+    if found:
+        raise CloudError(
+            f"lab {lab} was made elsewhere: its key pair {name} exists, but not its private key {key}",
+            "copy the key here, choose another name with --lab, or end the lab with `labtool down`",
+        )
+    if not key.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(key)], check=True)
+    with told_clearly(f"importing key pair {name}"):
+        try:
+            session.ec2.import_key_pair(
+                KeyName=name,
+                PublicKeyMaterial=key.with_suffix(".pub").read_bytes(),
+                TagSpecifications=[{"ResourceType": "key-pair", "Tags": tags.to_list({tags.LAB: lab})}],
+            )
+        except Exception as error:
+            if error_code(error) != "InvalidKeyPair.Duplicate":
+                raise
+    return name
+
+
+def need_key(session: Session, lab: str) -> Access:
+    """Return the access to a lab that exists; say so where its private key is not here."""
+    found = access(session, lab)
+    if not found.key.exists():
+        raise LabtoolError(
+            f"the private key of lab {lab} is not on this machine ({found.key})",
+            "copy it from where the lab was started",
+        )
+    return found
+
+
+def host_keys(console: str) -> list[tuple[str, str]]:
+    """Read (type, base64 key) pairs from a console's text; the last block wins (a host that booted twice)."""
+    blocks = KEYS.findall(console)
+    return KEY.findall(blocks[-1]) if blocks else []
+
+
+def learn(session: Session, lab: str, hosts: Iterable[Host]) -> list[Host]:
+    """Read the host keys of `hosts` that are not known yet and write known_hosts.
+
+    Returns the hosts whose console does not show their keys yet.
+    """
+    known = access(session, lab).known_hosts
+    folder = known.with_name("host-keys")
+    folder.mkdir(exist_ok=True, mode=0o700)
+    waiting = []
+    hosts = list(hosts)
+    for host in hosts:
+        file = folder / host.instance_id
+        if file.exists():
+            continue
+        keys = host_keys(console_output(session, host.instance_id))
+        if keys:
+            write_text(file, "".join(f"{kind} {key}\n" for kind, key in keys), mode=0o600)
+        else:
+            waiting.append(host)
+    lines = [
+        f"{host.address} {line}"
+        for host in hosts
+        if (folder / host.instance_id).exists()
+        for line in (folder / host.instance_id).read_text().splitlines()
+    ]
+    # Hosts that this call did not name keep their lines.
+    addresses = {host.address for host in hosts}
+    before = known.read_text().splitlines() if known.exists() else []
+    kept = [line for line in before if line.split(" ", 1)[0] not in addresses]
+    if kept + lines != before:
+        write_text(known, "".join(line + "\n" for line in kept + lines), mode=0o600)
+    return waiting
+
+
+def console_output(session: Session, instance_id: str) -> str:
+    """Return the console's text so far; '' before there is any."""
+    with told_clearly(f"reading the console of {instance_id}"):
+        try:
+            answer = session.ec2.get_console_output(InstanceId=instance_id, Latest=True)
+        except Exception as error:
+            # Instances that are not built on Nitro have no "latest" output.
+            if error_code(error) not in {"UnsupportedOperation", "InvalidParameterCombination"}:
+                raise
+            answer = session.ec2.get_console_output(InstanceId=instance_id)
+    text = answer.get("Output") or ""
+    if text and "-----" not in text and " " not in text.strip():
+        text = base64.b64decode(text).decode(errors="replace")
+    return text
+
+
+def forget(session: Session, lab: str) -> None:
+    """Remove what this user keeps about a lab that is gone."""
+    known = access(session, lab)
+    shutil.rmtree(known.control, ignore_errors=True)
+    for path in (known.key, known.key.with_suffix(".pub"), known.known_hosts):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(known.known_hosts.with_name("host-keys"), ignore_errors=True)

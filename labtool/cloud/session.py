@@ -1,0 +1,109 @@
+"""One boto3 session per command, and every client made from it the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from labtool.errors import CloudError
+
+DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
+CREDENTIALS = {
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "RequestExpired",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which cloud to talk to. Only the endpoint and its keys tell the local cloud from AWS."""
+
+    cloud: str
+    region: str
+    endpoint_url: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+    default_image: str = "debian-12"
+    caller_cidr: str | None = None  # from where SSH comes; None: ask which address AWS sees
+
+
+@dataclass
+class Session:
+    """A boto3 session and its clients."""
+
+    target: Target
+    _clients: dict[str, Any] = field(default_factory=dict)
+    _boto: Any = None
+
+    def client(self, service: str) -> Any:
+        """Return the client of `service`; `CloudError` when there are no credentials."""
+        if service not in self._clients:
+            self._clients[service] = self._make(service)
+        return self._clients[service]
+
+    @property
+    def ec2(self) -> Any:
+        """EC2's client."""
+        return self.client("ec2")
+
+    def _make(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        if self._boto is None:
+            self._boto = boto3.Session(
+                region_name=self.target.region,
+                aws_access_key_id=self.target.access_key,
+                aws_secret_access_key=self.target.secret_key,
+            )
+            if self._boto.get_credentials() is None:
+                raise CloudError(
+                    "there are no AWS credentials",
+                    "run `aws configure`, set AWS_PROFILE, or leave out --cloud aws to work on this machine",
+                )
+        return self._boto.client(
+            service,
+            endpoint_url=self.target.endpoint_url,
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": 8},
+                max_pool_connections=32,
+                connect_timeout=10,
+                user_agent_extra="labtool",
+            ),
+        )
+
+
+def error_code(error: Exception) -> str:
+    """Return the API's error code of a botocore ClientError, '' for another exception."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+@contextmanager
+def told_clearly(doing: str) -> Iterator[None]:
+    """Turn botocore's exceptions into `CloudError`s that say what was being done and the way out."""
+    from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+
+    try:
+        yield
+    except EndpointConnectionError as error:
+        raise CloudError(
+            f"{doing}: no answer from {error.kwargs.get('endpoint_url', 'the endpoint')}",
+            "`labtool cloud status` tells whether the local cloud runs; for AWS check the network",
+        ) from error
+    except ClientError as error:
+        code = error_code(error)
+        message = error.response.get("Error", {}).get("Message", str(error))
+        hint = None
+        if code in DENIED:
+            hint = "the account's policy does not allow this call; docs/aws-policy.json lists what labtool needs"
+        elif code in CREDENTIALS:
+            hint = "renew the credentials (`aws sso login` or `aws configure`) and run the command again"
+        raise CloudError(f"{doing}: {code}: {message}", hint) from error
+    except BotoCoreError as error:
+        raise CloudError(f"{doing}: {error}") from error

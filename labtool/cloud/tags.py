@@ -1,0 +1,74 @@
+"""The tags in which the truth about a lab is kept, and how a host is read back from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from labtool.topology import Host
+
+LAB = "labtool:lab"
+GROUP = "labtool:group"
+INDEX = "labtool:index"
+INDEXES = "labtool:indexes"
+"""Given in the launch call itself, to all instances of it: "3 4 7". An instance whose own index was not yet
+written when labtool was killed is number AmiLaunchIndex of these."""
+LOGIN = "labtool:login"
+EXPIRES = "labtool:expires"
+OWNER = "labtool:owner"
+VAR = "labtool:var:"
+
+
+def to_map(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
+    """Turn the API's list of tags into a dict."""
+    return {tag["Key"]: tag["Value"] for tag in tags or ()}
+
+
+def to_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Turn a dict of tags into the API's list."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def time_text(moment: datetime) -> str:
+    """Write a time as it stands in a tag: 2026-01-31T12:00:00Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Read a tag's time; None where there is none or it is no time."""
+    try:
+        return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def index_of(instance: Mapping[str, Any]) -> int:
+    """Return the index of an instance within its group."""
+    tags = to_map(instance.get("Tags"))
+    if INDEX in tags:
+        return int(tags[INDEX])
+    return int(tags[INDEXES].split()[int(instance.get("AmiLaunchIndex", 0))])
+
+
+def host_of(instance: Mapping[str, Any]) -> Host:
+    """Read a host from one entry of DescribeInstances."""
+    tags = to_map(instance.get("Tags"))
+    group, index = tags[GROUP], index_of(instance)
+    private = instance.get("PrivateIpAddress", "")
+    return Host(
+        name=f"{group}-{index}",
+        group=group,
+        index=index,
+        instance_id=instance["InstanceId"],
+        state=instance["State"]["Name"],
+        instance_type=instance["InstanceType"],
+        address=instance.get("PublicIpAddress") or private,
+        private_address=private,
+        zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
+        image_id=instance.get("ImageId", ""),
+        login=tags.get(LOGIN, "admin"),
+        launched=instance["LaunchTime"],
+        expires=parse_time(tags.get(EXPIRES)),
+        vars={key.removeprefix(VAR): value for key, value in tags.items() if key.startswith(VAR)},
+    )
