@@ -1,0 +1,1 @@
+"""Inventory text, the ansible-runner boundary, typed events."""

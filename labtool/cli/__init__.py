@@ -1,0 +1,1 @@
+"""Typer commands: parse, make one call, render. No logic."""

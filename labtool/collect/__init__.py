@@ -1,0 +1,1 @@
+"""Logs, host metrics, CloudWatch and clock offsets → files of a run."""

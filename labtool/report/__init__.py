@@ -1,0 +1,1 @@
+"""Tables and findings → figures → one HTML file."""

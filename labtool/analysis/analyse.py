@@ -1,0 +1,57 @@
+"""Everything that is said of a run, from its data alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labtool.analysis import cloudwatch, latency, resources, trust, workload
+from labtool.analysis.cloudwatch import Comparison
+from labtool.analysis.data import RunData
+from labtool.analysis.model import Finding, Headline, Verdict, by_severity
+from labtool.analysis.resources import Usage
+from labtool.analysis.verdict import headlines, verdict
+from labtool.analysis.workload import Load
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is said of a run, and the intermediate results that figures and tables show."""
+
+    verdict: Verdict
+    headlines: tuple[Headline, ...]
+    findings: tuple[Finding, ...]  # the gravest first
+    load: Load | None
+    usage: tuple[Usage, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def limits(self) -> tuple[Finding, ...]:
+        """What is missing or cannot be trusted: the findings that a reader must know before believing a number."""
+        return tuple(
+            finding
+            for finding in self.findings
+            if finding.severity != "ok" and (finding.kind in ("trust", "missing") or finding.severity == "refused")
+        )
+
+
+def analyse(data: RunData) -> Analysis:
+    """Return the findings, the verdict and the large numbers of a run; the same data gives the same answer."""
+    role = workload.driving_role(data)
+    load = workload.load_of(data, role) if role else None
+    usage = resources.usage(data)
+    comparisons = cloudwatch.compare(data)
+    findings = [
+        *workload.findings(data),
+        *(latency.findings(data, load) if load else ()),
+        *resources.findings(data, usage),
+        *trust.findings(data),
+        *cloudwatch.findings(data, comparisons),
+    ]
+    return Analysis(
+        verdict=verdict(data, load, usage, findings),
+        headlines=tuple(headlines(data, load, usage)),
+        findings=tuple(by_severity(findings)),
+        load=load,
+        usage=tuple(usage),
+        comparisons=tuple(comparisons),
+    )

@@ -1,0 +1,212 @@
+"""A run in memory, as the analysis and the figures read it: arrays over seconds since the window's start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from labtool.dataset.run import HostRecord, Missing, RunRecord
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values over time. A point at `t` (s since the window's start) covers the time since the point before it."""
+
+    t: Floats
+    v: Floats
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def between(self, start: float, end: float) -> Series:
+        """Return the points that cover (start, end]."""
+        inside = (self.t > start) & (self.t <= end)
+        return Series(self.t[inside], self.v[inside])
+
+    @property
+    def step(self) -> float:
+        """The usual distance of two points in s; 1 where there are fewer than two."""
+        return float(np.median(np.diff(self.t))) if len(self.t) > 1 else 1.0
+
+
+EMPTY = Series(np.empty(0), np.empty(0))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A series of CloudWatch or of a service: who it is about, and what it is."""
+
+    host: str
+    source: str  # CloudWatch's namespace, or the service
+    metric: str
+    unit: str
+    series: Series
+    statistic: str = ""  # CloudWatch's
+    period_s: float = 0.0  # CloudWatch's; a point at t covers [t, t + period)
+
+
+@dataclass(frozen=True)
+class Client:
+    """One client of the workload over time: arrays of one length, an element per interval.
+
+    `end` and `duration` are in s, rates in operations/s and bytes/s, latencies in ms. What the tool does not measure
+    is not a number.
+    """
+
+    name: str
+    role: str
+    end: Floats
+    duration: Floats
+    offered: Floats
+    rate: Floats
+    bytes_rate: Floats
+    latency_avg: Floats
+    latency_max: Floats
+    p50: Floats
+    p90: Floats
+    p99: Floats
+    errors: Floats
+
+    @property
+    def host(self) -> str:
+        """The host it ran on."""
+        return self.name.split("/", 1)[0]
+
+    @property
+    def start(self) -> Floats:
+        """Where each interval begins."""
+        return self.end - self.duration
+
+
+@dataclass(frozen=True)
+class ClientSummary:
+    """What a client said at its end, over the whole of its life (warm-up included, unless it left that out)."""
+
+    name: str
+    role: str
+    start: float | None
+    end: float | None
+    operations: float | None
+    errors: float | None
+    offered: float | None
+    rate: float | None
+    bytes_rate: float | None
+    latency_avg: float | None
+    latency_max: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    p999: float | None
+
+    @property
+    def host(self) -> str:
+        """The host it ran on."""
+        return self.name.split("/", 1)[0]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stage, a task, a fault, a gap: `end` is None for an instant."""
+
+    start: float
+    end: float | None
+    host: str
+    kind: str
+    name: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class ClockReading:
+    """A host's clock minus the controller's: the truth lies within `offset_s` ± `bound_s`."""
+
+    t: float
+    host: str
+    phase: str
+    offset_s: float
+    bound_s: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class ObserverCost:
+    """What the collectors of a host used during `window_s`; None where it is not known."""
+
+    host: str
+    window_s: float
+    cpu_s: float | None
+    bytes_written: float | None
+    bytes_sent: float | None
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything of a run that findings and figures are made of."""
+
+    record: RunRecord
+    origin: datetime  # the window's start; every time below is in s since then
+    length_s: float  # of the window, warm-up included; 0 where nothing was measured
+    hosts: tuple[str, ...]
+    signals: Mapping[str, Mapping[str, Series]] = field(default_factory=dict)  # host → signal → values
+    disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host → the devices its disk signals sum
+    cloudwatch: tuple[Labelled, ...] = ()
+    service: tuple[Labelled, ...] = ()
+    clients: tuple[Client, ...] = ()
+    summaries: tuple[ClientSummary, ...] = ()
+    events: tuple[Event, ...] = ()
+    clocks: tuple[ClockReading, ...] = ()
+    observers: tuple[ObserverCost, ...] = ()
+    present: frozenset[str] = frozenset()  # the tables that could be read
+    unreadable: tuple[Missing, ...] = ()
+
+    @property
+    def measured(self) -> tuple[float, float]:
+        """The part of the window that numbers are made of: without the warm-up."""
+        return (min(max(self.record.warmup_s, 0.0), self.length_s), self.length_s)
+
+    @property
+    def measured_s(self) -> float:
+        """How long that part is."""
+        start, end = self.measured
+        return end - start
+
+    def signal(self, host: str, name: str, *, measured: bool = False) -> Series:
+        """Return a host's signal, over the window or its measured part only; empty where there is none."""
+        found = self.signals.get(host, {}).get(name, EMPTY)
+        return found.between(*self.measured) if measured else found
+
+    def has(self, name: str) -> bool:
+        """Return True if some host has that signal."""
+        return any(name in signals for signals in self.signals.values())
+
+    def host_record(self, host: str) -> HostRecord | None:
+        """Return what run.json says of the host."""
+        return next((known for known in self.record.hosts if known.name == host), None)
+
+    @property
+    def load_hosts(self) -> tuple[str, ...]:
+        """The hosts that the workload's clients ran on."""
+        named = {client.host for client in self.clients} | {summary.host for summary in self.summaries}
+        return tuple(host for host in self.hosts if host in named)
+
+    @property
+    def system_hosts(self) -> tuple[str, ...]:
+        """The hosts of the system under test: those without a client."""
+        load = set(self.load_hosts)
+        return tuple(host for host in self.hosts if host not in load)
+
+    def events_of(self, kinds: Iterable[str]) -> tuple[Event, ...]:
+        """Return the events of these kinds."""
+        wanted = set(kinds)
+        return tuple(event for event in self.events if event.kind in wanted)
+
+    def time(self, seconds: float) -> datetime:
+        """Return the time of day of `seconds` since the window's start."""
+        return self.origin + timedelta(seconds=seconds)

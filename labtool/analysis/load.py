@@ -1,0 +1,333 @@
+"""Reads a run's directory into memory: run.json and the Parquet tables, absent or broken ones included.
+
+A table that is absent is nothing to complain of (it had nothing to say); one that cannot be read becomes a `Missing`
+and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from labtool.analysis import signals
+from labtool.analysis.data import (
+    Client,
+    ClientSummary,
+    ClockReading,
+    Event,
+    Floats,
+    Labelled,
+    ObserverCost,
+    RunData,
+    Series,
+)
+from labtool.analysis.reader import Reader, records, runs
+from labtool.dataset.run import RunDirectory, RunRecord
+
+
+def load(directory: RunDirectory) -> RunData:
+    """Read a run; `DataError` if it has no readable run.json, anything else absent is left out and said."""
+    record = directory.read()
+    reader = Reader(directory)
+    origin, length = _window(record, reader)
+    since = origin.timestamp()
+    clients = reader.attempt("workload_intervals", lambda: _clients(reader, since, length)) or ()
+    summaries = reader.attempt("workload_summary", lambda: _summaries(reader, since)) or ()
+    cloudwatch = reader.attempt("cloudwatch", lambda: _cloudwatch(reader, since)) or ()
+    service = reader.attempt("service_metrics", lambda: _service(reader, since, length)) or ()
+    events = reader.attempt("timeline", lambda: _events(reader, since)) or ()
+    clocks = reader.attempt("clock", lambda: _clocks(reader, since)) or ()
+    observers = reader.attempt("observer", lambda: _observers(reader)) or ()
+    found, disks = reader.attempt("host_metrics", lambda: _signals(reader, since, length)) or ({}, {})
+    reader.close()
+    return RunData(
+        record=record,
+        origin=origin,
+        length_s=length,
+        hosts=_hosts(record, found),
+        signals=found,
+        disks=disks,
+        cloudwatch=cloudwatch,
+        service=service,
+        clients=clients,
+        summaries=summaries,
+        events=events,
+        clocks=clocks,
+        observers=observers,
+        present=frozenset(reader.present),
+        unreadable=tuple(reader.unreadable),
+    )
+
+
+def _window(record: RunRecord, reader: Reader) -> tuple[datetime, float]:
+    """Return the window's start and length; an interrupted run's window ends with its last data."""
+    origin = (record.window_start or record.started).astimezone(UTC)
+    end = record.window_end or (record.ended if record.window_start else None)
+    if end is None:
+        ends = [
+            latest
+            for table in ("host_metrics", "workload_intervals")
+            if (latest := reader.attempt(table, partial(_latest, reader, table))) is not None
+        ]
+        return origin, max(0.0, max(ends, default=0.0) - origin.timestamp())
+    return origin, max(0.0, (end - origin).total_seconds())
+
+
+def _latest(reader: Reader, table: str) -> float | None:
+    value = reader.query(f"SELECT max(epoch(time)) AS t FROM {table}")["t"][0]  # noqa: S608
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _hosts(record: RunRecord, found: Iterable[str]) -> tuple[str, ...]:
+    named = [host.name for host in record.hosts]
+    return tuple(named + sorted(set(found) - set(named)))
+
+
+def _signals(
+    reader: Reader, since: float, length: float
+) -> tuple[dict[str, dict[str, Series]], dict[str, tuple[str, ...]]]:
+    listed = reader.query("SELECT DISTINCT host, resource, device, metric FROM host_metrics")
+    series = list(
+        zip(
+            *(listed[column].tolist() for column in ("host", "resource", "device", "metric")),
+            strict=True,
+        )
+    )
+    wanted, disks = _wanted(series)
+    if not wanted:
+        return {}, disks
+    hosts = sorted({host for host, *_ in wanted})
+    reader.execute(
+        "CREATE TEMP TABLE wanted (host VARCHAR, resource VARCHAR, device VARCHAR, metric VARCHAR,"
+        " host_id INTEGER, signal_id INTEGER)"
+    )
+    number = {signal.name: i for i, signal in enumerate(signals.SIGNALS)}
+    reader.fill(
+        "INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?)",
+        [(h, r, d, m, hosts.index(h), number[signal]) for h, r, d, m, signal in wanted],
+    )
+    sums = ", ".join(str(i) for i, signal in enumerate(signals.SIGNALS) if signal.combine == "sum")
+    rows = reader.query(
+        f"""
+        SELECT host_id, signal_id, epoch(time) - ? AS t,
+               CASE WHEN signal_id IN ({sums}) THEN sum(value) ELSE max(value) END AS v
+        FROM host_metrics JOIN wanted USING (host, resource, device, metric)
+        WHERE epoch(time) > ? AND epoch(time) <= ? AND isfinite(value)
+        GROUP BY host_id, signal_id, time ORDER BY host_id, signal_id, t
+        """,  # noqa: S608
+        (since, since, since + length + 0.5),
+    )
+    found: dict[str, dict[str, Series]] = {}
+    for host_id, signal_id, part in runs(rows["host_id"], rows["signal_id"]):
+        name = signals.SIGNALS[signal_id].name
+        found.setdefault(hosts[host_id], {})[name] = Series(_floats(rows["t"][part]), _floats(rows["v"][part]))
+    for known in found.values():
+        _derive_cpu(known)
+    return found, disks
+
+
+def _wanted(
+    series: list[tuple[str, str, str, str]],
+) -> tuple[list[tuple[str, str, str, str, str]], dict[str, tuple[str, ...]]]:
+    """Choose the rows of `host_metrics` that make up the signals: (host, resource, device, metric, signal)."""
+    devices: dict[tuple[str, str], set[str]] = {}
+    known = set(series)
+    for host, resource, device, _ in series:
+        devices.setdefault((host, resource), set()).add(device)
+    chosen = []
+    disks: dict[str, tuple[str, ...]] = {}
+    for (host, resource), names in devices.items():
+        allowed = {
+            "all": tuple({"all", ""} & names),
+            "cores": tuple(name for name in names if name.isdigit()),
+            "disks": signals.disks(names) if resource == "disk" else (),
+            "interfaces": signals.interfaces(names) if resource == "network" else (),
+            "any": tuple(names),
+        }
+        if resource == "disk":
+            disks[host] = signals.disks(names)
+        for signal in signals.SIGNALS:
+            if signal.resource != resource:
+                continue
+            metrics = [
+                metric
+                for metric in signal.metrics
+                if any((host, resource, device, metric) in known for device in allowed[signal.devices])
+            ]
+            for metric in metrics if signal.combine == "sum" else metrics[:1]:
+                chosen += [
+                    (host, resource, device, metric, signal.name)
+                    for device in allowed[signal.devices]
+                    if (host, resource, device, metric) in known
+                ]
+    return chosen, disks
+
+
+def _derive_cpu(known: dict[str, Series]) -> None:
+    """Where a source gives no utilisation it is what is neither idle nor waiting for a disk."""
+    if "cpu" in known or "cpu_idle" not in known:
+        return
+    idle = known["cpu_idle"]
+    waiting = known.get("cpu_iowait")
+    same = waiting is not None and len(waiting) == len(idle)
+    known["cpu"] = Series(idle.t, np.clip(1.0 - idle.v - (waiting.v if same and waiting else 0.0), 0.0, 1.0))
+
+
+def _floats(values: Any) -> Floats:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _clients(reader: Reader, since: float, length: float) -> tuple[Client, ...]:
+    rows = reader.query(
+        "SELECT *, epoch(time) - ? AS t FROM workload_intervals WHERE t <= ? ORDER BY client, role, t",
+        (since, length + 60.0),
+    )
+    found = []
+    names, roles = rows["client"].tolist(), rows["role"].tolist()
+    numbers = {pair: i for i, pair in enumerate(dict.fromkeys(zip(names, roles, strict=True)))}
+    codes = np.array([numbers[pair] for pair in zip(names, roles, strict=True)], dtype=np.int64)
+    for code, _, part in runs(codes, np.zeros_like(codes)):
+        name, role = list(numbers)[code]
+        column = {key: _floats(rows[key][part]) for key in rows if key not in ("client", "role", "time")}
+        found.append(
+            Client(
+                name=name,
+                role=role,
+                end=column["t"],
+                duration=column["duration_s"],
+                offered=column["offered_rate"],
+                rate=column["rate"],
+                bytes_rate=column["bytes_rate"],
+                latency_avg=column["latency_avg_ms"],
+                latency_max=column["latency_max_ms"],
+                p50=column["p50_ms"],
+                p90=column["p90_ms"],
+                p99=column["p99_ms"],
+                errors=column["errors"],
+            )
+        )
+    return tuple(found)
+
+
+def _summaries(reader: Reader, since: float) -> tuple[ClientSummary, ...]:
+    rows = reader.query(
+        'SELECT *, epoch("start") - ? AS t0, epoch("end") - ? AS t1 FROM workload_summary ORDER BY client, role',
+        (since, since),
+    )
+    return tuple(
+        ClientSummary(
+            name=row["client"],
+            role=row["role"],
+            start=row["t0"],
+            end=row["t1"],
+            operations=row["operations"],
+            errors=row["errors"],
+            offered=row["offered_rate"],
+            rate=row["rate"],
+            bytes_rate=row["bytes_rate"],
+            latency_avg=row["latency_avg_ms"],
+            latency_max=row["latency_max_ms"],
+            p50=row["p50_ms"],
+            p95=row["p95_ms"],
+            p99=row["p99_ms"],
+            p999=row["p999_ms"],
+        )
+        for row in records({name: values for name, values in rows.items() if name not in ("start", "end")})
+    )
+
+
+def _labelled(reader: Reader, sql: str, parameters: Iterable[object]) -> tuple[Labelled, ...]:
+    """Build series from rows ordered by (series number `n`, `t`) with the series' columns beside."""
+    rows = reader.query(sql, parameters)
+    found = []
+    for _, _, part in runs(rows["n"], np.zeros_like(rows["n"])):
+        first = part.start
+        found.append(
+            Labelled(
+                host=str(rows["host"][first] or ""),
+                source=str(rows["source"][first] or ""),
+                metric=str(rows["metric"][first]),
+                unit=str(rows["unit"][first] or ""),
+                series=Series(_floats(rows["t"][part]), _floats(rows["value"][part])),
+                statistic=str(rows["statistic"][first]),
+                period_s=float(rows["period_s"][first]),
+            )
+        )
+    return tuple(found)
+
+
+def _cloudwatch(reader: Reader, since: float) -> tuple[Labelled, ...]:
+    return _labelled(
+        reader,
+        """
+        SELECT dense_rank() OVER (ORDER BY namespace, metric, host, statistic, period_s) AS n, host,
+               namespace AS source, metric, coalesce(unit, '') AS unit, statistic, period_s,
+               epoch(time) - ? AS t, value
+        FROM cloudwatch ORDER BY n, t
+        """,
+        (since,),
+    )
+
+
+def _service(reader: Reader, since: float, length: float) -> tuple[Labelled, ...]:
+    return _labelled(
+        reader,
+        """
+        SELECT dense_rank() OVER (ORDER BY service, metric, host) AS n, host, service AS source, metric,
+               coalesce(unit, '') AS unit, '' AS statistic, 0 AS period_s, epoch(time) - ? AS t, value
+        FROM service_metrics WHERE t >= 0 AND t <= ? ORDER BY n, t
+        """,
+        (since, length + 0.5),
+    )
+
+
+def _events(reader: Reader, since: float) -> tuple[Event, ...]:
+    rows = reader.query(
+        'SELECT epoch("start") - ? AS t0, epoch("end") - ? AS t1, host, kind, name, status, detail'
+        " FROM timeline ORDER BY t0",
+        (since, since),
+    )
+    return tuple(
+        Event(
+            start=row["t0"],
+            end=row["t1"],
+            host=row["host"] or "",
+            kind=row["kind"] or "",
+            name=row["name"] or "",
+            status=row["status"] or "",
+            detail=row["detail"] or "",
+        )
+        for row in records(rows)
+        if row["t0"] is not None
+    )
+
+
+def _clocks(reader: Reader, since: float) -> tuple[ClockReading, ...]:
+    rows = reader.query(
+        "SELECT epoch(time) - ? AS t, host, phase, offset_s, bound_s, samples FROM clock ORDER BY host, t",
+        (since,),
+    )
+    return tuple(
+        ClockReading(row["t"], row["host"], row["phase"], row["offset_s"], row["bound_s"], int(row["samples"] or 0))
+        for row in records(rows)
+        if row["offset_s"] is not None and row["bound_s"] is not None
+    )
+
+
+def _observers(reader: Reader) -> tuple[ObserverCost, ...]:
+    rows = reader.query("SELECT * FROM observer ORDER BY host")
+    return tuple(
+        ObserverCost(
+            host=row["host"],
+            window_s=row["window_s"] or 0.0,
+            cpu_s=row["cpu_s"],
+            bytes_written=row["bytes_written"],
+            bytes_sent=row["bytes_sent"],
+        )
+        for row in records(rows)
+    )

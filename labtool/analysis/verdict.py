@@ -1,0 +1,242 @@
+"""The run in one sentence and a few large numbers; a refusal where the data cannot carry the claim."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labtool.analysis import format as fmt
+from labtool.analysis.data import RunData
+from labtool.analysis.latency import percentiles, whole_milliseconds
+from labtool.analysis.model import Finding, Headline, Severity, Verdict
+from labtool.analysis.resources import RESOURCES, Usage, busiest, system_name
+from labtool.analysis.trust import unfinished_stages
+from labtool.analysis.workload import FEWEST_INTERVALS, SHORTFALL, Load, bound_of
+
+
+def verdict(data: RunData, load: Load | None, found: list[Usage], findings: list[Finding]) -> Verdict:
+    """Return the verdict: what the run says, and nothing that its data cannot carry."""
+    said = {finding.id: finding for finding in findings}
+    broken = _broken(data)
+    if data.measured_s <= 0 or not (found or load):
+        reason = broken or "there are no numbers of a measured window"
+        return Verdict("refused", "Nothing to say", f"This run says nothing about the system: {reason}.")
+    clause = _busiest_clause(found)
+    if load is None:
+        if data.record.workload:
+            why = broken or f"the workload {data.record.workload} left no numbers"
+            sentence = f"Nothing can be said about the load: {why}. {_sentence(clause)}"
+            return Verdict("refused", "No load measured", sentence.strip())
+        sentence = (
+            f"{_sentence(clause) or 'The hosts were watched.'} No workload of labtool drove the system, so nothing "
+        )
+        sentence += "is said about what it can carry."
+        return Verdict("note" if not broken else "warning", "Watched", _with_break(sentence, broken))
+    result = _of_load(data, load, clause, said)
+    if broken and result.severity == "ok":
+        return Verdict("warning", "Cut short", _with_break(result.sentence, broken))
+    return Verdict(result.severity, result.label, _with_break(result.sentence, broken))
+
+
+def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -> Verdict:
+    who = system_name(data)
+    tail = f"; {clause}" if clause else ""
+    if load.achieved is None:
+        sentence = f"Nothing can be said about the load: the {load.role}s left no rate for the measured part{tail}."
+        return Verdict("refused", "No rate", sentence)
+    achieved = fmt.rate(load.achieved, load.noun)
+    ratio = load.ratio
+    if load.offered is None or ratio is None:
+        sentence = (
+            f"The {who} took {achieved} from {fmt.plural(len(load.names), load.role)} sending as fast as they could"
+            f"{tail}. No rate was offered, so it is not said whether one would be kept up with."
+        )
+        return Verdict("note", "Unthrottled", sentence)
+    offered = fmt.rate(load.offered, load.noun)
+    failed = load.errors or 0
+    if load.interval is None and load.intervals < FEWEST_INTERVALS:
+        sentence = (
+            f"Too few points to say whether the {who} keep up with {offered}: {achieved} in "
+            f"{fmt.plural(load.intervals, 'interval')}, and it takes {FEWEST_INTERVALS}{tail}."
+        )
+        return Verdict("refused", "Too few points", sentence)
+    if ratio >= 1 - SHORTFALL:
+        but = f", but {fmt.count(failed)} operations failed" if failed else ""
+        sentence = f"The {who} kept up with {offered}{but}{tail}."
+        return Verdict("warning" if failed else "ok", "Kept up", sentence)
+    generator = said.get("resource.generator")
+    gap = f"{achieved} of {offered} ({fmt.percent(ratio)})"
+    if generator is not None and generator.severity in ("problem", "warning"):
+        sentence = (
+            f"The load fell short, {gap}, and the load hosts were at their limit: this says nothing about what the "
+            f"{who} can carry{tail}."
+        )
+        return Verdict("refused", "Load hosts at limit", sentence)
+    rate = said.get("load.rate")
+    if rate is not None and rate.severity == "warning":
+        sentence = f"Whether the {who} kept up cannot be said: {gap}, with {offered} inside the interval{tail}."
+        return Verdict("refused", "Too close to call", sentence)
+    system = said.get("resource.system")
+    if system is not None and system.severity == "problem":
+        sentence = f"The {who} fell short: {gap}{tail}."
+    elif (network := said.get("resource.network")) is not None and network.severity == "problem":
+        sentence = f"The rate fell short, {gap}, and the network was saturated{tail}."
+    else:
+        sentence = f"The rate fell short, {gap}, and nothing that was measured was saturated{tail}."
+    return Verdict("problem", "Fell short", sentence)
+
+
+def _broken(data: RunData) -> str:
+    """Return in which stage the run broke, as a clause; '' where it did not."""
+    for stage in data.record.stages:
+        if stage.outcome in ("failed", "interrupted"):
+            was = "failed" if stage.outcome == "failed" else "was interrupted"
+            return f"its stage “{stage.name}” {was}"
+    unfinished = unfinished_stages(data)
+    return f"its stage “{unfinished[0]}” never reported an end" if unfinished else ""
+
+
+def _with_break(sentence: str, broken: str) -> str:
+    return f"{sentence} The run is not whole: {broken}." if broken else sentence
+
+
+def _busiest_clause(found: list[Usage]) -> str:
+    top = busiest(found)
+    if top is None:
+        return ""
+    return f"the busiest resource was the {RESOURCES[top.resource]} of {top.host} at {fmt.percent(top.peak)}"
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}." if clause else ""
+
+
+def headlines(data: RunData, load: Load | None, found: list[Usage]) -> list[Headline]:
+    """Return the four to six large numbers of the first screen."""
+    shown = [*_rates(load), *_percentiles(data, load), _errors(load)] if load is not None else _watched(data, found)
+    top = busiest(found)
+    if top is not None:
+        bound = (
+            f"{RESOURCES[top.resource]} of {top.host}, {fmt.span(*top.peak_window)}; {fmt.percent(top.mean)} on average"
+        )
+        shown.append(
+            Headline(
+                "busiest", "Busiest resource", fmt.percent(top.peak).removesuffix(" %"), "%", bound, top.peak, "heat"
+            )
+        )
+    else:
+        shown.append(Headline("busiest", "Busiest resource", fmt.UNKNOWN, "", "no counters of hosts", None, "heat"))
+    return shown
+
+
+def _rates(load: Load) -> list[Headline]:
+    unit = f"{load.noun}/s"
+    if load.offered is None:
+        offered = Headline("offered", "Offered", fmt.UNKNOWN, "", "none: as fast as they could", None, "load")
+    else:
+        asked = f"as asked of {fmt.plural(len(load.names), load.role)}"
+        offered = Headline("offered", "Offered", fmt.number(load.offered, 4), unit, asked, load.offered, "load")
+    if load.achieved is None:
+        return [offered, Headline("achieved", "Achieved", fmt.UNKNOWN, "", "no rate was left", None, "load")]
+    bound = bound_of(load)
+    if load.interval is not None:
+        bound = f"± {fmt.number(load.interval.half, 2)} within this run (95 %, {load.interval.n} points)"
+    ratio = load.ratio
+    short = ratio is not None and ratio < 1 - SHORTFALL
+    return [
+        offered,
+        Headline(
+            "achieved",
+            "Achieved",
+            fmt.number(load.achieved, 4),
+            unit,
+            bound,
+            load.achieved,
+            "load",
+            "problem" if short else "ok" if ratio is not None else "note",
+        ),
+    ]
+
+
+def _percentiles(data: RunData, load: Load) -> list[Headline]:
+    known = {percentile.name: percentile for percentile in percentiles(data, load.role)}
+    resolution = "in whole ms" if whole_milliseconds(known.values()) else "as printed by the tool"
+    shown = []
+    for name, label in (("p50", "p50 latency"), ("p99", "p99 latency")):
+        found = known.get(name)
+        if found is None:
+            shown.append(Headline(name, label, fmt.UNKNOWN, "", "not measured by this workload", None, "latency"))
+            continue
+        text, _, unit = fmt.milliseconds(found.high).rpartition(" ")
+        if len(found.by_client) == 1:
+            bound = f"one {load.role}, {resolution}"
+        elif found.low == found.high:
+            bound = f"the same for all {len(found.by_client)} {load.role}s, {resolution}"
+        else:
+            bound = (
+                f"of all {len(found.by_client)} {load.role}s: {fmt.number(found.low)} to {fmt.milliseconds(found.high)}"
+            )
+        shown.append(Headline(name, label, text, unit, bound, found.high, "percentiles"))
+    return shown
+
+
+def _errors(load: Load) -> Headline:
+    if load.errors is None:
+        return Headline("errors", "Errors", fmt.UNKNOWN, "", "the tool does not say", None, "load")
+    of = f"of {fmt.count(load.operations)} {load.noun}" if load.operations else f"{load.noun} that failed"
+    severity: Severity = "problem" if load.errors else "ok"
+    return Headline("errors", "Errors", fmt.count(load.errors), "", of, load.errors, "load", severity)
+
+
+def _watched(data: RunData, found: list[Usage]) -> list[Headline]:
+    """What there is to say in numbers when no workload ran."""
+    silent = [host for host in data.hosts if not data.signals.get(host)]
+    heard = len(data.hosts) - len(silent)
+    shown = [
+        Headline(
+            "hosts",
+            "Hosts measured",
+            str(heard),
+            f"of {len(data.hosts)}",
+            "all left counters" if not silent else f"silent: {fmt.listed(silent, 3)}",
+            heard,
+            "heat",
+            "ok" if not silent else "problem",
+        ),
+        Headline(
+            "measured",
+            "Measured",
+            *_split(fmt.duration(data.measured_s)),
+            "the window without its warm-up",
+            data.measured_s,
+        ),
+    ]
+    for resource in ("memory", "disk"):
+        mine = [use for use in found if use.resource == resource]
+        if mine:
+            top = max(mine, key=lambda use: use.peak)
+            shown.append(
+                Headline(
+                    resource,
+                    f"Fullest {RESOURCES[resource]}" if resource == "memory" else "Busiest disk",
+                    fmt.percent(top.peak).removesuffix(" %"),
+                    "%",
+                    f"{top.host}, {fmt.span(*top.peak_window)}",
+                    top.peak,
+                    "heat",
+                )
+            )
+    flows = [
+        (float(np.nanmean(series.v)), host)
+        for host in data.hosts
+        if len(series := data.signal(host, "net_rx", measured=True))
+    ]
+    if flows:
+        flow, host = max(flows)
+        text, _, unit = fmt.size_rate(flow).rpartition(" ")
+        shown.append(Headline("network", "Most network in", text, unit, f"{host}, mean over the window", flow, "hosts"))
+    return shown
+
+
+def _split(text: str) -> tuple[str, str]:
+    value, _, unit = text.partition(" ")
+    return value, unit

@@ -1,0 +1,347 @@
+"""Did the load happen: offered against achieved, errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from labtool.analysis import format as fmt
+from labtool.analysis.data import Client, ClientSummary, Floats, RunData, Series
+from labtool.analysis.model import Finding
+from labtool.analysis.statistics import Interval, batch_means, mean
+
+DRIVERS = ("producer", "client", "consumer")
+"""Roles that can carry the load, the one that decides first."""
+
+SHORTFALL = 0.01
+"""A rate within this share of the offered one counts as kept up with."""
+DIP = 0.10
+"""An interval this share below the offered rate is a dip."""
+TOGETHER_S = 10.0
+"""Clients that start and end within this many seconds of each other did so together."""
+FEWEST_INTERVALS = 10
+"""With fewer intervals no interval of confidence is stated (see statistics.batch_means)."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the driving clients were asked to do and did, in the measured part of the window."""
+
+    role: str
+    noun: str
+    names: tuple[str, ...]
+    span: tuple[float, float]  # s of the window that the rates below are of
+    offered: float | None  # operations/s of all of them
+    achieved: float | None
+    bytes_rate: float | None
+    interval: Interval | None
+    intervals: int
+    over_time: Series  # achieved by all, at each interval's end; not a number where a client's is missing
+    width_s: float
+    errors: float | None
+    operations: float | None
+    early: tuple[str, ...]  # clients that ended long before the others
+
+    @property
+    def ratio(self) -> float | None:
+        """Achieved ÷ offered; None where either is not known."""
+        if self.offered is None or self.achieved is None or self.offered <= 0:
+            return None
+        return self.achieved / self.offered
+
+
+def noun_of(role: str) -> str:
+    """Return what a client of that role counts."""
+    return "records" if role in ("producer", "consumer") else "requests"
+
+
+def driving_role(data: RunData) -> str | None:
+    """Return the role whose rate is the run's rate; None where no client left a number."""
+    roles = {client.role for client in data.clients} | {summary.role for summary in data.summaries}
+    return next((role for role in DRIVERS if role in roles), min(roles, default=None))
+
+
+def load_of(data: RunData, role: str) -> Load:
+    """Return what the clients of `role` were asked to do and did."""
+    clients = [client for client in data.clients if client.role == role and len(client.end)]
+    summaries = [summary for summary in data.summaries if summary.role == role]
+    names = tuple(dict.fromkeys([c.name for c in clients] + [s.name for s in summaries]))
+    operations = _total(summary.operations for summary in summaries)
+    errors = _total(summary.errors for summary in summaries)
+    if not clients:
+        span = data.measured
+        return Load(
+            role,
+            noun_of(role),
+            names,
+            span,
+            _total(s.offered for s in summaries),
+            _total(s.rate for s in summaries),
+            _total(s.bytes_rate for s in summaries),
+            None,
+            0,
+            Series(np.empty(0), np.empty(0)),
+            1.0,
+            errors,
+            operations,
+            (),
+        )
+    span, early = _span(clients, data.measured)
+    width = max(1.0, float(np.median(np.concatenate([client.duration for client in clients]))))
+    over_time = total_rate(clients, *span, width)
+    rates = over_time.v[np.isfinite(over_time.v)]
+    if errors is None:
+        errors = _total(float(np.nansum(c.errors)) if np.isfinite(c.errors).any() else None for c in clients)
+    return Load(
+        role=role,
+        noun=noun_of(role),
+        names=names,
+        span=span,
+        offered=_offered(clients, summaries),
+        achieved=mean(over_time.v),
+        bytes_rate=mean(total_rate(clients, *span, width, of="bytes_rate").v),
+        interval=batch_means(over_time.v),
+        intervals=len(rates),
+        over_time=over_time,
+        width_s=width,
+        errors=errors,
+        operations=operations,
+        early=early,
+    )
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """Return the sum; None where there is nothing, or a part of it is not known."""
+    listed = list(values)
+    if not listed or any(value is None for value in listed):
+        return None
+    return float(sum(value for value in listed if value is not None))
+
+
+def _offered(clients: list[Client], summaries: list[ClientSummary]) -> float | None:
+    asked: dict[str, float | None] = {client.name: mean(client.offered) for client in clients}
+    for summary in summaries:
+        if asked.get(summary.name) is None:
+            asked[summary.name] = summary.offered
+    return _total(asked.values())
+
+
+def _span(clients: list[Client], measured: tuple[float, float]) -> tuple[tuple[float, float], tuple[str, ...]]:
+    """Return the seconds in which all clients should have been at work, and the names of those that ended early.
+
+    Clients start and end some seconds apart; that is no fall of the rate. One that ends long before the others is.
+    """
+    starts = [float(client.start[0]) for client in clients]
+    ends = [float(client.end[-1]) for client in clients]
+    first, last = max(starts), max(ends)
+    together = [end for end in ends if last - end <= TOGETHER_S]
+    early = tuple(client.name for client, end in zip(clients, ends, strict=True) if last - end > TOGETHER_S)
+    if first - min(starts) > TOGETHER_S:
+        first = min(starts)
+    start = min(max(measured[0], first), measured[1])
+    return (start, max(start, min(measured[1], *together))), early
+
+
+def total_rate(clients: Iterable[Client], start: float, end: float, width: float, of: str = "rate") -> Series:
+    """Return the sum of the clients' rates in steps of `width` s, by the time each interval overlaps each step.
+
+    Before its first and after its last interval a client did nothing; a hole between them makes the sum unknown there
+    (not a number). A last step that would reach beyond `end` is left out.
+    """
+    steps = np.arange(math.floor((end - start) / width + 1e-6) + 1, dtype=np.float64)
+    edges: Floats = np.asarray(start + steps * width, dtype=np.float64)
+    if len(edges) < 2:
+        return Series(np.empty(0), np.empty(0))
+    total = np.zeros(len(edges) - 1)
+    longest = np.zeros(len(edges) - 1)
+    for client in clients:
+        rate: Floats = getattr(client, of)
+        good = np.isfinite(rate) & (client.duration > 0)
+        if not good.any():
+            return Series(edges[1:], np.full(len(edges) - 1, np.nan))
+        amount, covered = _amounts(client.start[good], client.end[good], rate[good], edges)
+        life = np.clip(
+            np.minimum(edges[1:], client.end[good][-1]) - np.maximum(edges[:-1], client.start[good][0]), 0, None
+        )
+        # A client's intervals never join to the millisecond: a twentieth of a step may be uncovered.
+        whole = covered >= life - 0.05 * width
+        total += np.where(whole, amount / np.where(life > 0, np.maximum(life, 1e-9), width), np.nan) * (life / width)
+        longest = np.maximum(longest, life)
+    # A step in which every client began or ended would show their half of it as a fall of the rate.
+    return Series(edges[1:], np.where((longest > 0) & (longest < 0.95 * width), np.nan, total))
+
+
+def _amounts(start: Floats, end: Floats, rate: Floats, edges: Floats) -> tuple[Floats, Floats]:
+    """Return operations and seconds of the intervals that fall between neighbouring edges."""
+    at = np.empty(2 * len(start))
+    at[0::2], at[1::2] = start, np.maximum(end, start)
+    at = np.maximum.accumulate(at)
+    lengths = at[1::2] - at[0::2]
+    done = np.zeros(len(at))
+    done[1::2] = rate * lengths
+    spent = np.zeros(len(at))
+    spent[1::2] = lengths
+    return (
+        np.diff(np.interp(edges, at, np.cumsum(done))),
+        np.diff(np.interp(edges, at, np.cumsum(spent))),
+    )
+
+
+def dips(load: Load) -> list[tuple[float, float, float]]:
+    """Return (start, end, lowest rate) of every stretch in which the rate was a tenth or more below the offered."""
+    if load.offered is None:
+        return []
+    found: list[tuple[float, float, float]] = []
+    for t, rate in zip(load.over_time.t.tolist(), load.over_time.v.tolist(), strict=True):
+        if not rate < load.offered * (1 - DIP):
+            continue
+        if found and t - load.width_s - found[-1][1] < 0.1 * load.width_s:
+            found[-1] = (found[-1][0], t, min(found[-1][2], rate))
+        else:
+            found.append((t - load.width_s, t, rate))
+    return found
+
+
+def findings(data: RunData) -> list[Finding]:
+    """Return what is to be said of load and errors; nothing where no client left a number."""
+    role = driving_role(data)
+    if role is None:
+        return []
+    load = load_of(data, role)
+    found = [*_rate(load), *_stopped_early(data, load), *_errors(load)]
+    consumers = "consumer" if role != "consumer" and any(c.role == "consumer" for c in data.clients) else None
+    if consumers:
+        found += _consumers(load, load_of(data, consumers))
+    return found
+
+
+def bound_of(load: Load) -> str:
+    """Say how far the achieved rate can be off."""
+    if load.interval is None:
+        if not load.intervals:
+            return "no interval: the clients gave only a total"
+        return f"no interval: {load.intervals} points are too few (it takes {FEWEST_INTERVALS})"
+    half = fmt.number(load.interval.half, 2)
+    return f"± {half} within this run (95 %, batch means of {load.interval.n} points)"
+
+
+def _rate(load: Load) -> list[Finding]:
+    achieved = load.achieved
+    evidence = {
+        "offered_per_s": load.offered,
+        "achieved_per_s": achieved,
+        "half_width_per_s": load.interval.half if load.interval else None,
+        "points": load.intervals,
+    }
+    common = {"bound": bound_of(load), "evidence": evidence, "figure": "load", "window": load.span}
+    who = fmt.plural(len(load.names), load.role)
+    if achieved is None:
+        sentence = f"The {load.role}s left no rate for the measured part of the window."
+        return [Finding("load.rate", "load", "refused", sentence, **common)]  # type: ignore[arg-type]
+    if load.offered is None:
+        sentence = (
+            f"{who} did {fmt.rate(achieved, load.noun)} as fast as they could; no rate was offered, "
+            "so nothing is said about keeping up with one."
+        )
+        return [Finding("load.rate", "load", "note", sentence, **common)]  # type: ignore[arg-type]
+    ratio = achieved / load.offered if load.offered else 1.0
+    pair = f"{fmt.rate(achieved, load.noun)} of the {fmt.rate(load.offered, load.noun)} offered"
+    if ratio >= 1 - SHORTFALL:
+        sentence = f"The load happened: {who} did {pair} ({fmt.percent(ratio, 1)})."
+        found = [Finding("load.rate", "load", "ok", sentence, **common)]  # type: ignore[arg-type]
+    elif load.interval is None or load.interval.high < load.offered * (1 - SHORTFALL):
+        missing = fmt.rate(load.offered - achieved, load.noun)
+        sentence = f"The rate fell short: {who} did {pair} ({fmt.percent(ratio, 1)}; {missing} are missing)."
+        found = [Finding("load.rate", "load", "problem", sentence, **common)]  # type: ignore[arg-type]
+    else:
+        sentence = (
+            f"{who} did {pair} ({fmt.percent(ratio, 1)}), but the rate moved so much that the offered one "
+            "lies within its interval."
+        )
+        found = [Finding("load.rate", "load", "warning", sentence, **common)]  # type: ignore[arg-type]
+    return found + _dips(load, ratio)
+
+
+def _dips(load: Load, ratio: float) -> list[Finding]:
+    low = dips(load)
+    if not low or ratio < 1 - DIP:
+        return []
+    deepest = min(low, key=lambda dip: dip[2])
+    total = sum(end - start for start, end, _ in low)
+    times = "once" if len(low) == 1 else f"{len(low)} times"
+    sentence = (
+        f"The rate fell below 90 % of the offered {times}, for {fmt.duration(total)} in all; the deepest was "
+        f"{fmt.rate(deepest[2], load.noun)} at {fmt.span(deepest[0], deepest[1])}."
+    )
+    evidence = {"dips": len(low), "seconds": total, "lowest_per_s": deepest[2]}
+    return [
+        Finding(
+            "load.dips",
+            "load",
+            "warning",
+            sentence,
+            f"at the tools' resolution of {fmt.duration(load.width_s)}",
+            evidence,
+            "load",
+            window=deepest[:2],
+        )
+    ]
+
+
+def _stopped_early(data: RunData, load: Load) -> list[Finding]:
+    found = []
+    if load.early:
+        sentence = (
+            f"{fmt.listed(load.early)} ended more than {TOGETHER_S:.0f} s before the others; "
+            "from then on the rate counts it as zero."
+        )
+        found.append(Finding("load.early", "load", "warning", sentence, figure="load"))
+    start, end = data.measured
+    covered = load.span[1] - load.span[0]
+    if load.intervals and data.measured_s > 0 and covered < 0.9 * data.measured_s:
+        sentence = (
+            f"The workload covers {fmt.duration(covered)} of the {fmt.duration(end - start)} measured; "
+            "the load's numbers are of that part, those of the hosts of the whole."
+        )
+        evidence = {"covered_s": covered, "measured_s": data.measured_s}
+        found.append(
+            Finding("load.covered", "load", "warning", sentence, evidence=evidence, figure="load", window=load.span)
+        )
+    return found
+
+
+def _errors(load: Load) -> list[Finding]:
+    evidence = {"errors": load.errors, "operations": load.operations}
+    if load.errors is None:
+        sentence = f"The {load.role}s do not say how many operations failed."
+        return [Finding("load.errors", "load", "refused", sentence, evidence=evidence, figure="load")]
+    all_of = f"{fmt.count(load.operations)} {load.noun}" if load.operations else load.noun
+    if load.errors:
+        sentence = f"{fmt.count(load.errors)} of {all_of} failed."
+        return [Finding("load.errors", "load", "problem", sentence, evidence=evidence, figure="load")]
+    sentence = f"None of the {all_of} failed."
+    return [Finding("load.errors", "load", "ok", sentence, evidence=evidence, figure="load")]
+
+
+def _consumers(producers: Load, consumers: Load) -> list[Finding]:
+    if consumers.achieved is None or producers.achieved is None or not producers.achieved:
+        return []
+    ratio = consumers.achieved / producers.achieved
+    groups = fmt.plural(len(consumers.names), "consumer")
+    evidence = {"consumed_per_s": consumers.achieved, "produced_per_s": producers.achieved, "ratio": ratio}
+    behind = ratio < 1 - 2 * SHORTFALL
+    if behind:
+        sentence = (
+            f"{groups} read {fmt.rate(consumers.achieved, 'records')}, {fmt.percent(ratio, 1)} of what was written: "
+            "they fell behind."
+        )
+    else:
+        sentence = f"{groups} read {fmt.rate(consumers.achieved, 'records')}: they kept up with the producers."
+    return [
+        Finding(
+            "load.consumers", "load", "warning" if behind else "ok", sentence, bound_of(consumers), evidence, "load"
+        )
+    ]

@@ -1,0 +1,66 @@
+"""From settings to a session: the one place where the local cloud and AWS part ways."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from labtool.errors import LabtoolError
+
+if TYPE_CHECKING:
+    from labtool.cloud.session import Session
+    from labtool.config import Settings
+    from labtool.progress import Progress
+
+
+def settings(**flags: Any) -> Settings:
+    """Return the settings with what was typed on the command line over them."""
+    from labtool import config
+
+    return config.load({key: value for key, value in flags.items() if value is not None})
+
+
+def connect(chosen: Settings, progress: Progress, *, ssh_from: str | None = None) -> Session:
+    """Return a session; starts the local cloud where it is needed and does not run."""
+    from labtool.cloud.session import Session, Target
+
+    if chosen.cloud == "aws":
+        return Session(Target("aws", chosen.region, caller_cidr=ssh_from))
+    from labtool import localcloud
+
+    endpoint = localcloud.start(chosen.local, progress.line)
+    return Session(
+        Target(
+            cloud=f"local-{chosen.local.name}",
+            region=endpoint.region,
+            endpoint_url=endpoint.url,
+            access_key=endpoint.access_key,
+            secret_key=endpoint.secret_key,
+            default_image=endpoint.default_image,
+            caller_cidr=ssh_from or chosen.local.gateway_cidr,
+        )
+    )
+
+
+def connect_existing(chosen: Settings, progress: Progress) -> Session:
+    """Return a session for a command that only looks or ends: it starts no local cloud that has nothing to show."""
+    if chosen.cloud == "local":
+        from labtool import localcloud
+
+        if not localcloud.exists(chosen.local):
+            raise LabtoolError(
+                "the local cloud does not run and holds no hosts",
+                "`labtool deploy kafka-cluster` or `labtool up GROUP=COUNT` starts it",
+            )
+    return connect(chosen, progress)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before spending money; without a terminal only --yes will do."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise LabtoolError(f"{question}: nobody is here to ask", "say --yes to agree")
+    import typer
+
+    typer.confirm(question, abort=True, err=True)

@@ -1,0 +1,272 @@
+"""The lab's life: up, down, status, ssh, exec, cp."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from labtool.cli import options
+from labtool.errors import LabtoolError, UsageError
+
+GROUPS_HELP = "GROUP=COUNT or GROUP=COUNT:TYPE, as web=3 load=1:t3.large. Without any, stopped hosts are started."
+
+
+def up(
+    groups: Annotated[list[str] | None, typer.Argument(help=GROUPS_HELP, metavar="[GROUP=COUNT]…")] = None,
+    type: options.Type = None,
+    image: options.Image = None,
+    ttl: options.Ttl = None,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    ssh_from: options.SshFrom = None,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+    json: options.Json = False,
+) -> None:
+    """Launch hosts and wait until SSH answers.
+
+    What exists stays as it is; only what is missing is launched.
+    """
+    from labtool.cli import launching, render
+    from labtool.cli.connect import settings
+
+    chosen = settings(cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image)
+    specs = [launching.parse_group(text, chosen.instance_type) for text in groups or ()]
+    with launching.held(chosen, ssh_from=ssh_from) as work:
+        if not specs:
+            specs = launching.as_it_is(work.lab)
+        ready = launching.bring_up(work, specs, dry_run=dry_run, yes=yes)
+    if json:
+        render.data([host_data(host) for host in ready or ()])
+    elif ready is not None:
+        print_hosts(ready.hosts)
+
+
+def down(
+    all: Annotated[bool, typer.Option("--all", help="Every lab of this cloud and region.")] = False,
+    expired: Annotated[bool, typer.Option("--expired", help="The labs whose time is over.")] = False,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+) -> None:
+    """End the lab's hosts and all that is theirs.
+
+    Security group and key pair too. Returns when everything is gone.
+    """
+    from datetime import UTC, datetime
+
+    from labtool import localcloud, lock
+    from labtool.cli.connect import connect, settings
+    from labtool.cli.display import Display
+    from labtool.cloud import end, find, keys
+
+    chosen = settings(cloud=cloud, lab=lab, region=region)
+    if chosen.cloud == "local" and not localcloud.exists(chosen.local):
+        print("nothing to end: the local cloud does not run and holds no hosts")
+        return
+    with Display() as display:
+        session = connect(chosen, display)
+        if all or expired:
+            labs = find.find_labs(session)
+            names = [each.name for each in (end.expired(labs, datetime.now(UTC)) if expired else labs)]
+        else:
+            names = [chosen.lab]
+        display.stage("end")
+        counts = {}
+        for name in names:
+            with lock.hold(keys.lab_folder(session, name), name):
+                counts[name] = end.down(session, name, display)
+    for name, count in counts.items():
+        print(f"lab {name}: {count} host{'s' * (count != 1)} ended, nothing is left")
+    if not counts:
+        print("no lab to end")
+
+
+def status(
+    all: Annotated[bool, typer.Option("--all", help="Every lab of this cloud and region.")] = False,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+    json: options.Json = False,
+) -> None:
+    """Show the labs' hosts and what they cost.
+
+    State, address, age, what is left of their time, price per hour on AWS.
+    """
+    from labtool.cli import render
+    from labtool.cli.connect import connect_existing, settings
+    from labtool.cli.display import Display
+    from labtool.cloud import find, plan, price
+
+    chosen = settings(cloud=cloud, lab=lab, region=region)
+    try:
+        with Display() as display:
+            session = connect_existing(chosen, display)
+            labs = find.find_labs(session) if all or lab is None else [find.find_lab(session, chosen.lab)]
+    except LabtoolError as error:
+        if not json or "holds no hosts" not in error.message:
+            raise
+        labs = []
+    if json:
+        render.data(
+            [
+                {
+                    "lab": each.name,
+                    "region": each.region,
+                    "usd_per_hour": price.of_hosts(each.running, plan.ROOT_GIB).usd_per_hour,
+                    "hosts": [host_data(host) for host in each],
+                }
+                for each in labs
+            ]
+        )
+        return
+    if not any(each.hosts for each in labs):
+        print(f"no hosts{'' if lab is None else f' in lab {chosen.lab}'}; `labtool up GROUP=COUNT` starts some")
+    for each in labs:
+        if not each.hosts:
+            continue
+        cost = price.of_hosts(each.running, plan.ROOT_GIB)
+        where = "costs" if chosen.cloud == "aws" else "would cost on AWS"
+        print(f"lab {each.name}: {len(each)} host{'s' * (len(each) != 1)} in {each.region}; {where} {cost}")
+        print_hosts(each.hosts)
+
+
+def ssh(
+    host: Annotated[str, typer.Argument(help="Host name, as kafka-0.")],
+    command: Annotated[list[str] | None, typer.Argument(help="What to run; a shell if nothing is named.")] = None,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+) -> None:
+    """Log in to a host, or run a command on it."""
+    from labtool import ssh as remote
+    from labtool.cli.connect import settings
+
+    chosen = settings(cloud=cloud, lab=lab, region=region)
+    found, access = reach(chosen)
+    target = found.host(host)
+    if not target.running:
+        raise LabtoolError(f"{host} is {target.state}", "`labtool up` starts it")
+    line = remote.command(access, target, " ".join(command or ()), tty=sys.stdin.isatty() and not command)
+    os.execvp(line[0], line)  # noqa: S606 - ssh takes the terminal over
+
+
+def exec_(
+    command: Annotated[list[str], typer.Argument(help="The command; -- before it if it has options.")],
+    on: Annotated[str | None, typer.Option("--on", help="Hosts or groups, comma-separated. [default: all]")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds until a host is given up.")] = 600,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+    json: options.Json = False,
+) -> None:
+    """Run a command on all hosts at once.
+
+    Fails if it fails on any of them.
+    """
+    from labtool.cli import render
+    from labtool.cli.connect import settings
+    from labtool.cli.remote import run_everywhere
+
+    chosen = settings(cloud=cloud, lab=lab, region=region)
+    found, access = reach(chosen)
+    results = run_everywhere(access, select(found, on), " ".join(command), timeout)
+    if json:
+        render.data([result.__dict__ for result in results])
+    else:
+        width = max(len(result.host) for result in results)
+        for result in results:
+            for text in result.output.splitlines() or [""] * (result.code == 0):
+                print(f"{result.host.ljust(width)}  {text}".rstrip())
+    failed = [result for result in results if result.code != 0]
+    if failed:
+        raise LabtoolError(
+            f"failed on {', '.join(f'{r.host} (exit code {r.code})' for r in failed)}",
+            "`labtool ssh HOST` to look there",
+        )
+
+
+def cp(
+    source: Annotated[str, typer.Argument(help="FILE or HOST:FILE; GROUP: and all: take it from or to every host.")],
+    target: Annotated[str, typer.Argument(help="FILE or HOST:FILE.")],
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+) -> None:
+    """Copy files to hosts or from them.
+
+    From several hosts, each gets a folder of its own.
+    """
+    from labtool.cli.connect import settings
+    from labtool.cli.remote import copy
+
+    chosen = settings(cloud=cloud, lab=lab, region=region)
+    sides = [":" in source.split("/", 1)[0], ":" in target.split("/", 1)[0]]
+    if sides[0] == sides[1]:
+        raise UsageError("exactly one of the two must be on a host", "labtool cp kafka-0:/etc/hosts . ")
+    found, access = reach(chosen)
+    where, _, path = (source if sides[0] else target).partition(":")
+    copy(access, select(found, where), local=target if sides[0] else source, remote=path, download=sides[0])
+
+
+def reach(chosen: Any) -> tuple[Any, Any]:
+    """Return the running lab and the access to it, host keys known."""
+    from labtool.cli.connect import connect_existing
+    from labtool.cli.display import Display
+    from labtool.cloud import find, keys
+
+    with Display() as display:
+        session = connect_existing(chosen, display)
+        found = find.need_hosts(find.find_lab(session, chosen.lab))
+        access = keys.need_key(session, found.name)
+        keys.learn(session, found.name, found.running)
+    return found, access
+
+
+def select(lab: Any, names: str | None) -> list[Any]:
+    """Return the running hosts that `names` (hosts or groups, comma-separated) means; all for None or 'all'."""
+    from labtool.errors import unknown
+
+    if names in (None, "all"):
+        return list(lab.running)
+    chosen = []
+    known = {host.name for host in lab} | set(lab.groups) | {"all"}
+    for name in str(names).split(","):
+        found = [host for host in lab.running if name in (host.name, host.group)]
+        if name not in known:
+            raise unknown(f"host or group of lab {lab.name}", name, known)
+        if not found:
+            raise LabtoolError(f"{name} is not running", "`labtool up` starts stopped hosts")
+        chosen += [host for host in found if host not in chosen]
+    return chosen
+
+
+def host_data(host: Any) -> dict[str, Any]:
+    """Return a host as JSON data."""
+    return {
+        "name": host.name,
+        "group": host.group,
+        "instance_id": host.instance_id,
+        "state": host.state,
+        "type": host.instance_type,
+        "address": host.address,
+        "zone": host.zone,
+        "launched": host.launched.isoformat(),
+        "expires": host.expires.isoformat() if host.expires else None,
+        "vars": dict(host.vars),
+    }
+
+
+def print_hosts(hosts: Any) -> None:
+    """Print hosts as a table."""
+    from labtool.cli import render
+
+    rows = [
+        (h.name, h.state, h.address, h.instance_type, h.instance_id, render.ago(h.launched), render.left(h.expires))
+        for h in hosts
+    ]
+    render.table(("HOST", "STATE", "ADDRESS", "TYPE", "INSTANCE", "AGE", "ENDS IN"), rows)

@@ -1,0 +1,176 @@
+"""labtool profile, run and report: measure a window, and read it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labtool.cli import options
+from labtool.errors import LabtoolError, UsageError
+
+Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Length of the window. [default: 5]", min=0.2)]
+Warmup = Annotated[float, typer.Option("--warmup", help="Seconds at the start that are shown but not counted.", min=0)]
+Name = Annotated[str | None, typer.Option("--name", help="The run's name. [default: the workload's]")]
+DEFAULT_MINUTES = 5.0
+
+
+def profile(
+    context: typer.Context,
+    minutes: Minutes = None,
+    workload: Annotated[
+        str | None, typer.Option("--workload", "-w", help="Drive the stack with it; its options follow.")
+    ] = None,
+    last: Annotated[float | None, typer.Option("--last", help="Profile the past MINUTES instead.", min=0.2)] = None,
+    warmup: Warmup = 0,
+    name: Name = None,
+    strategy: options.Strategy = None,
+    yes: options.Yes = False,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+    json: options.Json = False,
+) -> None:
+    """Measure a window and report it.
+
+    Counters, logs, CloudWatch and clocks become tables, findings and a report. With --workload, load runs during
+    the window: labtool profile --minutes 30 --workload kafka-throughput --rate 20000.
+    """
+    from labtool import stacks
+    from labtool.cli.connect import settings
+
+    if last is not None and (workload or minutes is not None):
+        raise UsageError("--last profiles the past: it goes with neither --minutes nor --workload")
+    if context.args and workload is None:
+        raise UsageError(f"profile takes no argument {context.args[0]!r}", "options of a workload need --workload")
+    chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy)
+    drive = stacks.workload(workload) if workload else None
+    typed = drive.parse(context.args) if drive else {}
+    seconds = 60 * (last or minutes or DEFAULT_MINUTES)
+    measure(chosen, drive, typed, seconds=seconds, past=last is not None, warmup=warmup, name=name, yes=yes, json=json)
+
+
+def run_workload(
+    workload: Any,
+    typed: Mapping[str, Any],
+    *,
+    minutes: Minutes = None,
+    warmup: Warmup = 0,
+    name: Name = None,
+    strategy: options.Strategy = None,
+    yes: options.Yes = False,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+    json: options.Json = False,
+) -> None:
+    """Run `workload` against its stack and report it."""
+    from labtool.cli.connect import settings
+
+    chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy)
+    seconds = 60 * (minutes or DEFAULT_MINUTES)
+    measure(chosen, workload, typed, seconds=seconds, warmup=warmup, name=name, yes=yes, json=json)
+
+
+def report(
+    run: Annotated[Path | None, typer.Argument(help="A run's folder. [default: the lab's latest]")] = None,
+    lab: options.LabName = None,
+    json: options.Json = False,
+) -> None:
+    """Make a run's report again, without hosts.
+
+    Its tables and findings too, from the files in its folder.
+    """
+    from labtool.cli.connect import settings
+    from labtool.dataset.run import RunDirectory
+    from labtool.experiment.gather import build
+
+    chosen = settings(lab=lab)
+    directory = RunDirectory((run or chosen.runs / chosen.lab / "latest").resolve())
+    directory.read()
+    build(directory)
+    finish(directory, json=json)
+
+
+def measure(
+    chosen: Any,
+    workload: Any,
+    typed: Mapping[str, Any],
+    *,
+    seconds: float,
+    past: bool = False,
+    warmup: float = 0,
+    name: str | None = None,
+    yes: bool = False,
+    json: bool = False,
+) -> None:
+    """Launch the workload's own hosts where they are missing, measure, report."""
+    from labtool import stacks
+    from labtool.cli import launching
+    from labtool.cli.display import PlayDisplay
+    from labtool.cloud import find
+    from labtool.experiment import deploy
+    from labtool.experiment.profile import Asked, profile
+
+    if warmup >= seconds:
+        raise UsageError(f"a warm-up of {warmup:.0f} s leaves nothing of a window of {seconds:.0f} s")
+    values = workload.values(typed) if workload else {}
+    with launching.held(chosen) as work:
+        lab = find.need_hosts(work.lab)
+        deployed = deploy.remembered(work.session, lab.name)
+        if workload and workload.stack and workload.stack not in deployed:
+            raise LabtoolError(
+                f"{workload.name} drives {workload.stack}, which lab {lab.name} has not",
+                f"labtool deploy {workload.stack} --lab {lab.name}",
+            )
+        if workload:
+            grown = launching.bring_up(work, workload.groups(values), dry_run=False, yes=yes)
+            assert grown is not None
+            lab = grown
+        stack = (workload.stack if workload else None) or next(iter(deployed), None)
+        asked = Asked(
+            name=name or (workload.name if workload else "profile"),
+            seconds=seconds,
+            warmup_s=warmup,
+            past=past,
+            workload=workload,
+            workload_values=values,
+            stack=stacks.stack(stack) if stack else None,
+            stack_values=deployed.get(stack, {}) if stack else {},
+        )
+        measured = profile(
+            work.session,
+            lab,
+            asked,
+            runs=chosen.runs,
+            strategy=chosen.strategy,
+            observers=[PlayDisplay(work.display)],
+            watcher=work.display,
+        )
+        work.display.stage("report")
+        from labtool.report import build_report
+
+        build_report(measured.directory)
+    finish(measured.directory, json=json, built=True)
+    if measured.failure is not None:
+        raise measured.failure
+
+
+def finish(directory: Any, *, json: bool, built: bool = False) -> None:
+    """Draw the report where that is still to be done, and say what it says and where it is."""
+    import json as text
+
+    from labtool.cli import render
+
+    if not built:
+        from labtool.report import build_report
+
+        build_report(directory)
+    summary = text.loads((directory.path / "summary.json").read_text())
+    if json:
+        render.data({"run": str(directory.path), "report": str(directory.report), **summary})
+        return
+    print(summary["verdict"])
+    print(f"report: {directory.report}")

@@ -1,0 +1,245 @@
+"""Make all tables of a run from its raw files: no hosts, no cloud, the same result every time.
+
+Every table is made by itself. What one of them lacks is a `Missing`; it stops neither the table nor the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labtool.dataset import clock, cloudwatch, observer, parsers, sysstat, tables
+from labtool.dataset.run import Missing, RunDirectory, RunRecord
+from labtool.dataset.schema import TABLES
+from labtool.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GAP_SAMPLES = 5
+"""This many samples missing in a row are a gap: one or two are a busy host's."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time in which a host recorded nothing."""
+
+    host: str
+    start: datetime
+    end: datetime
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return (self.end - self.start).total_seconds()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What all tables are made of."""
+
+    directory: RunDirectory
+    record: RunRecord
+    start: datetime
+    end: datetime
+    offsets: Mapping[str, Sequence[clock.Offset]]  # by host
+
+    def offset(self, host: str, when: datetime) -> float:
+        """Return a host's clock offset in s; 0 where its bound does not exclude that."""
+        rows = self.offsets.get(host, ())
+        found = clock.offset_at(rows, when)
+        bound = min((row.bound_s for row in rows), default=0.0)
+        return found if abs(found) > bound else 0.0
+
+
+def build_tables(directory: RunDirectory, *, workload: Path | None = None, stack: Path | None = None) -> list[Missing]:
+    """Replace every table of the run by one made from its files; return what is missing or cannot be trusted.
+
+    `workload` and `stack` are the files of their parsers (`labtool.dataset.parsers`), where they have one.
+    `DataError` only where run.json itself cannot be read. A table that would be empty is removed.
+    """
+    record = directory.read()
+    offsets, missing = clock.read(directory.raw)
+    start, end = window(record)
+    source = Source(directory, record, start, end, clock.by_host(offsets))
+    missing += clock.steps(offsets)
+    tables.write(directory.tables, "clock", (asdict(row) for row in offsets))
+
+    gaps, found = _host_metrics(source)
+    missing += found
+    events, found = _timeline(directory.timeline)
+    missing += found
+    events += [
+        {"start": gap.start, "end": gap.end, "host": gap.host, "kind": "gap", "name": "no host metrics"} for gap in gaps
+    ]
+    tables.write(directory.tables, "timeline", events, "timeline.jsonl")
+    missing += _cloudwatch(source)
+    rows, found = observer.rows(directory.logs, directory.raw, start, end)
+    missing += found
+    tables.write(directory.tables, "observer", rows)
+    missing += _parsed(source, workload, stack)
+    return missing
+
+
+def window(record: RunRecord) -> tuple[datetime, datetime]:
+    """Return the measured window; of a run that was interrupted, what is known of it."""
+    start = record.window_start or record.started
+    ends = [record.window_end, record.ended, max((s.end for s in record.stages if s.end), default=None)]
+    end = next((one for one in ends if one and one > start), datetime.now(UTC))
+    return start, end
+
+
+def _host_metrics(source: Source) -> tuple[list[Gap], list[Missing]]:
+    raw = source.directory.raw / "sysstat"
+    hosts = sorted({host.name for host in source.record.hosts} | {path.name for path in _folders(raw)})
+    gaps: list[Gap] = []
+    missing: list[Missing] = []
+
+    def decode(host: str) -> tuple[str, pa.Table, list[str]]:
+        files = sorted((raw / host).glob("sa-*")) if (raw / host).is_dir() else []
+        middle = source.start + (source.end - source.start) / 2
+        moved = round(source.offset(host, middle))
+        ahead = timedelta(seconds=moved)
+        rows, problems = sysstat.decode(files, host, source.start + ahead, source.end + ahead)
+        return host, sysstat.shift(rows, -moved), problems if files else ["no file of sadc was collected"]
+
+    # Two at a time per processor: sadf runs beside what reads it, and few tables are in memory at once.
+    with (
+        tables.writer(source.directory.tables, "host_metrics") as append,
+        ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool,
+    ):
+        step = 2 * (os.cpu_count() or 1)
+        for first in range(0, len(hosts), step):
+            for host, rows, problems in pool.map(decode, hosts[first : first + step]):
+                append(rows)
+                missing += [Missing(what="host metrics", host=host, why=why) for why in problems]
+                if not problems and not rows.num_rows:
+                    missing.append(Missing(what="host metrics", host=host, why="no sample lies in the window"))
+                found = _gaps(host, rows, source.start, source.end)
+                gaps += found
+                missing += [
+                    Missing(
+                        what="host metrics",
+                        host=host,
+                        why=f"nothing was recorded for {gap.seconds:.0f} s from {gap.start:%H:%M:%S} UTC",
+                    )
+                    for gap in found
+                ]
+    return gaps, missing
+
+
+def _gaps(host: str, rows: pa.Table, start: datetime, end: datetime) -> list[Gap]:
+    """Return the times between samples that are much longer than usual, at the window's edges too."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    if not rows.num_rows:
+        return []
+    every = np.unique(rows.filter(pc.equal(rows["resource"], "load"))["time"].to_numpy()).astype("datetime64[us]")
+    if not len(every):
+        return []
+    seen = [moment.item().replace(tzinfo=UTC) for moment in every]
+    usual = float(np.median(np.diff(every) / np.timedelta64(1, "s"))) if len(every) > 1 else 1.0
+    limit = GAP_SAMPLES * max(usual, 1.0)
+    return [
+        Gap(host, before, after)
+        for before, after in pairwise([start, *seen, end])
+        if (after - before).total_seconds() > limit
+    ]
+
+
+def _timeline(file: Path) -> tuple[list[dict[str, Any]], list[Missing]]:
+    if not file.is_file():
+        return [], []
+    known = {column.name for column in TABLES["timeline"]}
+    rows: list[dict[str, Any]] = []
+    bad: list[str] = []
+    for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
+        try:
+            found = json.loads(line)
+            row = {key: value for key, value in found.items() if key in known}
+            # Like a table's own check, but line by line: one that was cut must not take the others with it.
+            if tables.instant(row.get("start")) is None:
+                raise ValueError("it has no start")
+            tables.instant(row.get("end"))
+            if wrong := next((key for key in known - {"start", "end"} if not isinstance(row.get(key, ""), str)), None):
+                raise ValueError(f"{wrong} is no text")
+            rows.append(row)
+        except (ValueError, TypeError, AttributeError) as error:
+            bad.append(f"line {number}: {error}")
+    if not bad:
+        return rows, []
+    return rows, [Missing(what="events", why=f"{len(bad)} lines of {file.name} cannot be read; {bad[0]}")]
+
+
+def _cloudwatch(source: Source) -> list[Missing]:
+    found, missing = cloudwatch.table(source.directory.raw, source.start, source.end)
+    tables.write(source.directory.tables, "cloudwatch", found)
+    if (source.directory.raw / cloudwatch.FOLDER).is_dir():
+        seen = set(found["host"].unique().to_pylist())
+        missing += [
+            Missing(
+                what="CloudWatch metrics",
+                host=host.name,
+                why="no point lies in the window: basic monitoring has one every 5 minutes, and points take minutes",
+            )
+            for host in source.record.hosts
+            if host.name not in seen
+        ]
+    return missing
+
+
+def _parsed(source: Source, workload: Path | None, stack: Path | None) -> list[Missing]:
+    """Make the tables of the workload's and the stack's parsers."""
+    directory = source.directory
+    calls: list[tuple[Path, Callable[[], parsers.Tables]]] = []
+    if workload:
+        run = source.record.model_dump(mode="json")
+        calls.append((workload, lambda: parsers.workload(workload, directory.raw, run)))
+    if stack:
+        calls.append((stack, lambda: parsers.stack(stack, directory.logs)))
+    made: dict[str, list[pa.Table]] = {name: [] for name in parsers.PRODUCED}
+    missing: list[Missing] = []
+    for file, call in calls:
+        try:
+            for name, rows in call().items():
+                made[name].append(tables.to_arrow(name, _moved(name, rows, source), str(file)))
+        except DataError as error:
+            missing.append(Missing(what=f"what {file.name} makes", why=error.message))
+    for name, pieces in made.items():
+        with tables.writer(directory.tables, name) as append:
+            for piece in pieces:
+                append(piece)
+    if source.record.workload and not any(piece.num_rows for piece in made["workload_intervals"]):
+        missing.append(Missing(what="workload_intervals", why="the workload's output says nothing over time"))
+    return missing
+
+
+def _moved(name: str, rows: Iterable[dict[str, Any]], source: Source) -> Iterator[dict[str, Any]]:
+    """Move a parser's times from its host's clock to the controller's."""
+    times = [column.name for column in TABLES[name] if column.type == "timestamp"]
+    for row in rows:
+        host = str(row.get("host") or row.get("client") or "").split("/", 1)[0]
+        if host not in source.offsets:
+            yield row
+            continue
+        moved = dict(row)
+        for column in times:
+            try:
+                when = tables.instant(row.get(column))
+            except (TypeError, ValueError):
+                continue  # said where the table is made, with the row's number
+            if when:
+                moved[column] = when - timedelta(seconds=source.offset(host, when))
+        yield moved
+
+
+def _folders(path: Path) -> list[Path]:
+    return [one for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")] if path.is_dir() else []

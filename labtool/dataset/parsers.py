@@ -1,0 +1,76 @@
+"""Parsers that come with a workload or a stack: Python files beside its playbook.
+
+    <workload>.py   parse(raw: Path, run: dict) -> dict[str, list[dict]]     raw/ → tables
+    <stack>.py      parse_logs(logs: Path) -> dict[str, list[dict]]          logs/<host>/… → tables
+
+Each returns rows by table (`labtool.dataset.schema`); a time is a datetime with a zone, an ISO 8601 text with an
+offset, or seconds since the epoch, as the host's clock said it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labtool.errors import DataError
+
+Tables = dict[str, list[dict[str, Any]]]
+
+PRODUCED = ("workload_intervals", "workload_summary", "service_metrics")
+"""The tables that a parser may make; the others are made of what labtool itself collected."""
+
+
+def workload(file: Path, raw: Path, run: dict[str, Any]) -> Tables:
+    """Call `file`'s `parse` on a run's raw/ and its record; `DataError` names the file and what went wrong."""
+    return _call(file, "parse", raw, run)
+
+
+def stack(file: Path, logs: Path) -> Tables:
+    """Call `file`'s `parse_logs` on a run's logs/; `DataError` names the file and what went wrong."""
+    return _call(file, "parse_logs", logs)
+
+
+def _call(file: Path, name: str, *arguments: object) -> Tables:
+    function = _load(file, name)
+    try:
+        found = function(*arguments)
+    except DataError:
+        raise
+    except Exception as error:
+        # It is somebody else's code: whatever it does, the other tables must be made.
+        where = _line(file, error)
+        raise DataError(f"{file.name}{where}: {name} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{file}: {name} returned {type(found).__name__}, expected a dict of table → rows")
+    if unexpected := sorted(set(found) - set(PRODUCED)):
+        raise DataError(f"{file}: {name} made table {unexpected[0]!r}", f"a parser makes {', '.join(PRODUCED)}")
+    return found
+
+
+def _load(file: Path, name: str) -> Callable[..., Any]:
+    if not file.is_file():
+        raise DataError(f"the parser {file} is not there")
+    # The name only has to be one that no module has: a file is loaded as it is now, every time.
+    spec = importlib.util.spec_from_file_location(f"labtool_parser_{file.stem.replace('-', '_')}", file)
+    if spec is None or spec.loader is None:
+        raise DataError(f"the parser {file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise DataError(f"the parser {file} cannot be loaded: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise DataError(f"the parser {file} has no function {name}")
+    return function  # type: ignore[no-any-return]
+
+
+def _line(file: Path, error: Exception) -> str:
+    trace, line = error.__traceback__, ""
+    while trace:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = f" line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return line

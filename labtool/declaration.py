@@ -1,0 +1,229 @@
+"""The files in which stacks and workloads are declared: every key, checked strictly.
+
+    description: Apache Kafka in KRaft mode
+    stack: kafka-cluster                # workloads only: what it drives
+    options:                            # become --brokers, --version: underscores become hyphens
+      brokers: {type: int, default: 3, min: 1, max: 99, help: Brokers.}
+      version: {type: str, default: "4.3.0", var: kafka_version, help: Which release.}
+    groups:                             # count and type may name options
+      kafka:
+        count: "{brokers}"
+        type: t3.medium
+        vars:                           # made once at launch, kept in the hosts' tags
+          kafka_node_id: {make: index, base: 1}
+          kafka_cluster_id: {make: uuid, scope: lab}
+    endpoints:                          # {address}, {private_address}, {name}, {instance_id} and options
+      - {name: bootstrap servers, group: kafka, value: "{address}:9092"}
+
+An option has `type` (int, float, str, bool), `default` (without one it may be left out), `help`, `unit`, `min`, `max`,
+`choices`, and `var`: the extra variable that carries it to the playbook; without `var` it only shapes the groups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from labtool.errors import ConfigError, UsageError, unknown
+from labtool.option import Option, OptionType, Value
+from labtool.topology import NAME
+
+OPTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+FILE_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
+HOST_FIELDS = ("address", "private_address", "name", "instance_id")
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class OptionFile(_File):
+    """One option."""
+
+    type: OptionType
+    default: Value | None = None
+    help: str = ""
+    unit: str = ""
+    min: int | float | None = None
+    max: int | float | None = None
+    choices: list[Value] = Field(default_factory=list)
+    var: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+    def option(self, name: str) -> Option:
+        """Return it as the option `name`."""
+        default = float(self.default) if self.type == "float" and self.default is not None else self.default
+        return Option(name, self.type, default, self.help, self.unit, self.min, self.max, tuple(self.choices), self.var)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> OptionFile:
+        if self.type in {"str", "bool"} and (self.min is not None or self.max is not None):
+            raise ValueError(f"min and max are for numbers, and this is {self.type}")
+        kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}[self.type]
+        whole = Option("it", self.type, min=self.min, max=self.max)
+        for what, value, probe in (
+            *(("choice", choice, whole) for choice in self.choices),
+            ("default", self.default, replace(whole, choices=tuple(self.choices))),
+        ):
+            if value is None:
+                continue
+            # YAML reads 4.3 as a number: a version must be quoted, and the file says so, not a later playbook.
+            if self.type == "str" and not isinstance(value, str):
+                raise ValueError(f"the {what} {value!r} is not text: put it in quotes")
+            try:
+                probe.value(value)
+            except UsageError:
+                raise ValueError(f"the {what} {value!r} is not {probe.allowed}") from None
+            if not isinstance(value, kinds):
+                raise ValueError(f"the {what} {value!r} is text, not {probe.allowed}: without quotes")
+        return self
+
+
+class VarFile(_File):
+    """A variable that is made at launch; see `topology.VarSpec`."""
+
+    make: Literal["uuid", "index"]
+    scope: Literal["lab", "host"] = "host"
+    base: int = 0
+
+
+class GroupFile(_File):
+    """A group of hosts."""
+
+    count: int | str
+    type: str
+    vars: dict[str, VarFile] = Field(default_factory=dict)
+
+
+class EndpointFile(_File):
+    """Where the stack is reached."""
+
+    name: str
+    group: str
+    value: str
+
+
+class StackFile(_File):
+    """`<stack>.stack.yml`."""
+
+    description: str
+    options: dict[str, OptionFile] = Field(default_factory=dict)
+    groups: dict[str, GroupFile]
+    endpoints: list[EndpointFile] = Field(default_factory=list)
+
+    @field_validator("options")
+    @classmethod
+    def _option_names(cls, options: dict[str, OptionFile]) -> dict[str, OptionFile]:
+        for name in options:
+            if not OPTION_NAME.fullmatch(name) or name in HOST_FIELDS:
+                raise ValueError(
+                    f"{name!r} is no name for an option: lower-case letters, digits and _, not a host's field"
+                )
+        return options
+
+    @field_validator("groups")
+    @classmethod
+    def _group_names(cls, groups: dict[str, GroupFile]) -> dict[str, GroupFile]:
+        for name in groups:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name for a group: lower-case letters, digits and _")
+        return groups
+
+    @model_validator(mode="after")
+    def _refers_to_what_there_is(self) -> StackFile:
+        for name, group in self.groups.items():
+            for key, text in (("count", str(group.count)), ("type", group.type)):
+                _check_fields(f"groups.{name}.{key}", text, self.options)
+        for endpoint in self.endpoints:
+            if endpoint.group not in self.groups:
+                raise ValueError(f"endpoint {endpoint.name!r}: there is no group {endpoint.group}")
+            _check_fields(f"endpoint {endpoint.name!r}", endpoint.value, [*self.options, *HOST_FIELDS])
+        return self
+
+
+class WorkloadFile(StackFile):
+    """`workloads/<workload>.workload.yml`."""
+
+    stack: str
+    groups: dict[str, GroupFile] = Field(default_factory=dict)
+
+
+F = TypeVar("F", bound=StackFile)
+
+
+def read(file: Path, name: str, model: type[F]) -> F:
+    """Read the declaration of `name`; `ConfigError` names the file, the key and what was expected."""
+    if not FILE_NAME.fullmatch(name):
+        raise ConfigError(f"{file}: the name {name!r} is not lower-case letters, digits and hyphens")
+    content = _load(file)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: it holds no keys; the first one is `description:`")
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise _config_error(file, error, model) from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's reader takes the last of two equal keys without a word; a declaration must not."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load(file: Path) -> Any:
+    try:
+        return yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        raise ConfigError(f"{where}: {getattr(error, 'problem', None) or error}") from None
+
+
+def _config_error(file: Path, error: ValidationError, model: type[BaseModel]) -> ConfigError:
+    first = error.errors()[0]
+    # pydantic names the members of a union in the path; the file's author knows only keys.
+    path = [str(part) for part in first["loc"] if part not in {"int", "float", "str", "bool"}]
+    where = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        fields: Iterable[str] = _fields_at(model, path[:-1])
+        told = unknown("key", path[-1], fields)
+        return ConfigError(f"{file}: {'.'.join(path[:-1]) or 'top level'}: {told.message}", told.hint)
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] in {"missing", "value_error"} else f" (it is {first['input']!r})"
+    return ConfigError(f"{file}: {where + ': ' if where else ''}{message}{given}")
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> Iterable[str]:
+    """Return the keys that may stand at `path` of a declaration."""
+    if not path:
+        return model.model_fields
+    inner: dict[str, type[BaseModel]] = {"options": OptionFile, "groups": GroupFile, "endpoints": EndpointFile}
+    found = inner.get(path[0], model)
+    return (VarFile if found is GroupFile and "vars" in path else found).model_fields
+
+
+def _check_fields(where: str, text: str, known: Iterable[str]) -> None:
+    names = list(known)
+    try:
+        used = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"{where}: {text!r}: {error}") from None
+    for name in used:
+        if name not in names:
+            told = unknown("option", name, names)
+            raise ValueError(f"{where}: {text!r}: {told.message}" + (f" ({told.hint})" if told.hint else ""))

@@ -1,0 +1,137 @@
+"""Deploy a stack on a lab's hosts: its playbook, then the collectors that make every later window measurable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from labtool import content
+from labtool.ansible import inventory
+from labtool.ansible.command import Strategy
+from labtool.ansible.events import Observer
+from labtool.ansible.observers import TimelineWriter
+from labtool.ansible.result import PlayResult
+from labtool.ansible.runner import run_playbook
+from labtool.cloud import find, keys, tags
+from labtool.cloud.session import Session, told_clearly
+from labtool.progress import Progress
+from labtool.stacks import Stack
+from labtool.topology import Lab
+
+STACK = "labtool:stack"
+OPTIONS = "labtool:options"
+"""Tags of a stack's hosts: what was deployed, so that the next deploy keeps what it is not told to change."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a deploy came to."""
+
+    lab: Lab
+    stack: Stack
+    values: Mapping[str, Any]
+    plays: tuple[PlayResult, ...]
+
+    @property
+    def changed(self) -> int:
+        """How many host-tasks changed something."""
+        return sum(play.changed for play in self.plays)
+
+
+def remembered(session: Session, lab: str) -> dict[str, dict[str, Any]]:
+    """Return the options each stack of the lab was last deployed with, read from its hosts' tags."""
+    found: dict[str, dict[str, Any]] = {}
+    filters = [
+        {"Name": f"tag:{tags.LAB}", "Values": [lab]},
+        {"Name": "tag-key", "Values": [STACK]},
+        {"Name": "instance-state-name", "Values": list(find.ALIVE)},
+    ]
+    for instance in find.describe(session, filters):
+        values = tags.to_map(instance["Tags"])
+        found.setdefault(values[STACK], json.loads(values.get(OPTIONS, "{}")))
+    return found
+
+
+def remember(session: Session, lab: Lab, stack: Stack, values: Mapping[str, Any]) -> None:
+    """Write the stack and its options into the tags of its hosts.
+
+    Before the playbook runs: a deploy that was cut short is repeated with the options it had.
+    """
+    groups = {spec.name for spec in stack.groups(values)}
+    ids = [host.instance_id for host in lab if host.group in groups]
+    text = json.dumps(dict(values), separators=(",", ":"))
+    if ids and remembered(session, lab.name).get(stack.name) != dict(values):
+        with told_clearly(f"tagging the hosts of {stack.name}"):
+            session.ec2.create_tags(Resources=ids, Tags=tags.to_list({STACK: stack.name, OPTIONS: text}))
+
+
+def deploy(
+    session: Session,
+    lab: Lab,
+    stack: Stack,
+    values: Mapping[str, Any],
+    *,
+    strategy: Strategy,
+    observers: Sequence[Observer],
+    progress: Progress,
+    proxy_jump: str | None = None,
+) -> Deployed:
+    """Run the stack's playbook, then the collectors'; `AnsibleError` says which host failed in which task."""
+    access = keys.access(session, lab.name, proxy_jump)
+    hosts = inventory.of_lab(lab, access)
+    remember(session, lab, stack, values)
+    folder = log_folder(session, lab.name)
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    timeline = TimelineWriter(folder / f"{stamp}-deploy.jsonl")
+    plays = []
+    for name, playbook, extra in (
+        ("deploy", stack.playbook, stack.extra_vars(values)),
+        ("collectors", content.playbooks() / "collector.yml", {}),
+    ):
+        progress.stage(f"{name}: {playbook.stem}")
+        start = datetime.now(UTC)
+        result = run_playbook(
+            playbook,
+            hosts,
+            extra_vars=extra,
+            observers=[timeline, *observers],
+            strategy=strategy,
+            log=folder / f"{stamp}-{playbook.stem}.log",
+        )
+        timeline.row(
+            start=start,
+            end=datetime.now(UTC),
+            kind="stage",
+            name=f"{name} {playbook.stem}",
+            status="ok" if result.ok else "failed",
+        )
+        plays.append(result.check())
+    return Deployed(lab, stack, values, tuple(plays))
+
+
+def log_folder(session: Session, lab: str) -> Path:
+    """Return the folder of the playbooks' output and timelines of a lab."""
+    folder = keys.lab_folder(session, lab) / "logs"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    return folder
+
+
+def running_everywhere(access: Any, lab: Lab, unit: str) -> list[str]:
+    """Return the names of the running hosts on which systemd unit `unit` is not active."""
+    import subprocess
+
+    from labtool import ssh
+
+    def active(host: Any) -> bool:
+        line = ssh.command(access, host, ["systemctl", "is-active", "--quiet", unit])
+        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        return done.returncode == 0
+
+    with ThreadPoolExecutor(min(32, max(1, len(lab.running)))) as pool:
+        answers = list(pool.map(active, lab.running))
+    return [host.name for host, yes in zip(lab.running, answers, strict=True) if not yes]

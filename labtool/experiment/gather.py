@@ -1,0 +1,112 @@
+"""After the window: fetch what the hosts and CloudWatch have of it, and make the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from labtool import stacks
+from labtool.cloud.session import Session
+from labtool.collect import clock, cloudwatch
+from labtool.collect import gather as hosts_files
+from labtool.dataset import build as building
+from labtool.dataset import clock as clock_rows
+from labtool.dataset import parsers, tables
+from labtool.dataset.run import RunDirectory, RunRecord
+from labtool.errors import DataError
+from labtool.experiment import software
+from labtool.experiment.journal import Journal
+from labtool.progress import Progress
+from labtool.ssh import Access
+from labtool.topology import Host, Lab
+
+
+def gather(session: Session, access: Access, lab: Lab, journal: Journal, progress: Progress) -> None:
+    """Fetch logs, counters, clocks and CloudWatch's metrics of the run's window, then build its tables.
+
+    What cannot be had is noted in the run; nothing is raised for it.
+    """
+    directory, record = journal.directory, journal.record
+    assert record.window_start is not None and record.window_end is not None
+    with journal.stage("collect"):
+        measure_clocks(access, lab.running, journal, "after")
+        offsets = clock_rows.latest(clock_rows.read(directory.raw)[0])
+        narrow(directory, record, offsets)
+        software.note(access, lab.running, record)
+        got = hosts_files.gather(
+            access,
+            lab.running,
+            directory,
+            record.window_start,
+            record.window_end,
+            offsets=offsets,
+            progress=lambda host, state, size: progress.host(host, state, f"{size / 1e6:.1f} MB" if size else ""),
+        )
+        for missing in got.missing:
+            journal.missing(missing.what, missing.why, missing.host)
+        for name, result in got.hosts.items():
+            if result.manifest is not None:
+                _size(record, name, result.manifest.vcpus, result.manifest.memory_bytes)
+    with journal.stage("CloudWatch"):
+        pull_cloudwatch(session, lab.hosts, journal)
+    with journal.stage("tables"):
+        build(directory, record)
+        journal.save()
+
+
+def narrow(directory: RunDirectory, record: RunRecord, offsets: Mapping[str, float]) -> None:
+    """Set the window to the time in which the workload's clients were at work, in the controller's clock.
+
+    What came before is installing tools and making topics, what came after is fetching output.
+    """
+    workload = stacks.workloads().get(record.workload or "")
+    if workload is None or workload.parser is None:
+        return
+    try:
+        rows = parsers.workload(workload.parser, directory.raw, record.model_dump(mode="json"))
+    except DataError:
+        return  # building the tables meets the same error and notes it
+    spans = []
+    for row in rows.get("workload_summary", []):
+        ahead = timedelta(seconds=offsets.get(str(row["client"]).split("/")[0], 0.0))
+        start, end = tables.instant(row["start"]), tables.instant(row["end"])
+        if start is not None and end is not None:
+            spans.append((start - ahead, end - ahead))
+    if spans:
+        record.window_start, record.window_end = min(s for s, _ in spans), max(e for _, e in spans)
+
+
+def measure_clocks(access: Access, hosts: Sequence[Host], journal: Journal, phase: str) -> None:
+    """Measure the hosts' clock offsets and keep them in the run."""
+    offsets, missing = clock.measure(access, hosts, phase)
+    clock_rows.append(journal.directory.raw, offsets)
+    for each in missing:
+        journal.missing(each.what, each.why, each.host)
+
+
+def pull_cloudwatch(session: Session, hosts: Sequence[Host], journal: Journal) -> None:
+    """Pull every EC2 metric of the window; say so where the last points may not have arrived yet."""
+    record = journal.record
+    assert record.window_start is not None and record.window_end is not None
+    wanted = cloudwatch.plan(hosts, record.window_start, record.window_end)
+    for missing in cloudwatch.pull(session.client("cloudwatch"), wanted, journal.directory):
+        journal.missing(missing.what, missing.why, missing.host)
+
+
+def build(directory: RunDirectory, record: RunRecord | None = None) -> RunRecord:
+    """Make every table of the run again from its files; what is missing is noted in run.json once."""
+    record = record or directory.read()
+    workload = stacks.workloads().get(record.workload or "")
+    stack = stacks.stacks().get(record.stack or "")
+    found = building.build_tables(
+        directory, workload=workload.parser if workload else None, stack=stack.parser if stack else None
+    )
+    record.missing += [each for each in found if each not in record.missing]
+    directory.write(record)
+    return record
+
+
+def _size(record: RunRecord, host: str, vcpus: int | None, memory_bytes: int | None) -> None:
+    for each in record.hosts:
+        if each.name == host:
+            each.vcpus, each.memory_bytes = vcpus, memory_bytes

@@ -1,0 +1,87 @@
+"""One option of a stack or a workload: its type, what it may be, and text → value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from labtool.errors import UsageError
+
+Value = int | float | str | bool
+OptionType = Literal["int", "float", "str", "bool"]
+
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a stack or a workload."""
+
+    name: str
+    type: OptionType
+    default: Value | None = None  # None: it may be left out, and then its variable is not set
+    help: str = ""
+    unit: str = ""
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[Value, ...] = ()
+    var: str | None = None  # the extra variable that carries it to the playbook
+
+    @property
+    def flag(self) -> str:
+        """How it is typed: --record-size for record_size."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def allowed(self) -> str:
+        """What it may be, in words."""
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        kind = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}[self.type]
+        low, high = self.min, self.max
+        if low is not None and high is not None:
+            kind += f" from {number(low)} to {number(high)}"
+        elif low is not None:
+            kind += f", {number(low)} or more"
+        elif high is not None:
+            kind += f", {number(high)} or less"
+        return kind + (f" ({self.unit})" if self.unit else "")
+
+    def value(self, given: Any) -> Value:
+        """Return `given` (text as typed, or a value from a file) as the option's type; `UsageError` if it is not."""
+        try:
+            value = self._converted(given)
+        except ValueError:
+            raise self._refused(given) from None
+        if self.choices and value not in self.choices:
+            raise self._refused(given)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            low, high = self.min, self.max
+            # Not a number is neither less nor more: ask for what must hold.
+            if (low is not None and not value >= low) or (high is not None and not value <= high):
+                raise self._refused(given)
+        return value
+
+    def _converted(self, given: Any) -> Value:
+        match self.type:
+            case "str" if isinstance(given, str):
+                return given
+            case "bool" if isinstance(given, bool):
+                return given
+            case "bool" if str(given).lower() in (*_TRUE, *_FALSE):
+                return str(given).lower() in _TRUE
+            case "int" if isinstance(given, str) or (isinstance(given, int) and not isinstance(given, bool)):
+                return int(given)
+            case "float" if isinstance(given, str | int | float) and not isinstance(given, bool):
+                if math.isfinite(value := float(given)):
+                    return value
+        raise ValueError
+
+    def _refused(self, given: Any) -> UsageError:
+        return UsageError(f"{self.flag}: {given!r} is not {self.allowed}", self.help or None)
+
+
+def number(value: float) -> str:
+    """Write a number as people type it: 1048576, 0.5."""
+    return str(int(value)) if float(value).is_integer() else str(value)

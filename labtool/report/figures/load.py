@@ -1,0 +1,80 @@
+"""Did the load happen: achieved beside offered, over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from labtool.analysis import format as fmt
+from labtool.analysis.analyse import Analysis
+from labtool.analysis.data import RunData
+from labtool.analysis.workload import SHORTFALL, Load, total_rate
+from labtool.dataset.run import RunDirectory
+from labtool.report import style
+from labtool.report.figure import Figure, finish, grid, sheet
+
+
+def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
+    """Draw the total rate of the driving clients, the rate they were asked for, and what was read back."""
+    load = analysis.load
+    if load is None or not load.intervals:
+        return []
+    drivers = [client for client in data.clients if client.role == load.role]
+    readers = [client for client in data.clients if client.role == "consumer"] if load.role != "consumer" else []
+    total = total_rate(drivers, 0.0, data.length_s, load.width_s)
+    read = total_rate(readers, 0.0, data.length_s, load.width_s) if readers else None
+
+    drawn = sheet(3.3)
+    axes = grid(drawn, right=1.35)[0][0]
+    style.shade(axes, data)
+    labels: list[tuple[float, str, str]] = []
+    edges = np.concatenate(([0.0], total.t))
+    axes.stairs(total.v, edges, fill=True, color=style.LOAD, alpha=0.14, linewidth=0)
+    axes.stairs(total.v, edges, color=style.LOAD, linewidth=1.8, baseline=None)
+    _label(labels, total.v, "achieved", style.LOAD)
+    columns: dict[str, Any] = {"end_s": total.t, f"achieved_{load.noun}_per_s": total.v}
+    if read is not None:
+        axes.stairs(read.v, edges, color=style.READ, linewidth=1.3, linestyle=style.LINES[2], baseline=None)
+        _label(labels, read.v, "consumed", style.READ)
+        columns["consumed_records_per_s"] = read.v
+    if load.offered is not None:
+        axes.axhline(load.offered, color=style.INK, linewidth=1.1, linestyle=style.LINES[1], zorder=3)
+        labels.append((load.offered, "offered", style.INK))
+        columns[f"offered_{load.noun}_per_s"] = np.full(len(total.t), load.offered)
+    top = max(np.nanmax(total.v, initial=0.0), load.offered or 0.0, np.nanmax(read.v, initial=0.0) if read else 0.0)
+    style.amount_axis(axes, "count", top * 1.16 or 1.0)
+    axes.set_ylabel(f"{load.noun} per second")
+    style.time_axis(axes, data)
+    style.label_ends(axes, labels)
+    return [
+        finish(
+            drawn,
+            run,
+            name="load",
+            title=_title(load),
+            subtitle=f"Total of {fmt.plural(len(load.names), load.role)} in steps of {fmt.duration(load.width_s)}",
+            caption=(
+                "Rates are the tools' own, summed over clients by the time their intervals overlap; a step in which a "
+                "client's interval is missing is left open."
+            ),
+            alt=f"Line of the rate over {fmt.duration(data.length_s)}. {_title(load)}.",
+            data=columns,
+        )
+    ]
+
+
+def _label(labels: list[tuple[float, str, str]], values: Any, text: str, colour: str) -> None:
+    known = values[np.isfinite(values)]
+    if len(known):
+        labels.append((float(known[-1]), text, colour))
+
+
+def _title(load: Load) -> str:
+    if load.achieved is None:
+        return "The clients left no rate for the measured part"
+    if load.offered is None:
+        return f"The clients did {fmt.rate(load.achieved, load.noun)}; no rate was asked of them"
+    pair = f"{fmt.rate(load.achieved, load.noun)} of {fmt.rate(load.offered, load.noun)}"
+    ratio = load.ratio or 0.0
+    return f"Achieved followed offered: {pair}" if ratio >= 1 - SHORTFALL else f"Achieved fell short of offered: {pair}"

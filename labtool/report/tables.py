@@ -1,0 +1,275 @@
+"""The report's tables, as plain values: what each cell says, how it sorts, where it leads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from labtool.analysis import format as fmt
+from labtool.analysis.analyse import Analysis
+from labtool.analysis.cloudwatch import show
+from labtool.analysis.data import RunData
+from labtool.analysis.resources import RESOURCES
+from labtool.analysis.statistics import busiest_stretch
+from labtool.dataset.run import RunDirectory
+from labtool.report.figures.service import metrics
+
+MOST_FILES = 400
+_LATENCIES = ("p50", "p95", "p99", "p99.9", "slowest")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: its text, the value it sorts by (its text, where None), and how full it is (0…1), to be coloured."""
+
+    text: str
+    sort: float | str | None = None
+    heat: float | None = None
+    href: str = ""
+    tone: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `numeric` names the columns that are set to the right."""
+
+    id: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: frozenset[int] = field(default_factory=frozenset)
+    sortable: bool = True
+
+
+def _amount(value: float | None, text: str) -> Cell:
+    return Cell(text, value if fmt.known(value) else -1.0)
+
+
+def _table(
+    name: str, caption: str, columns: Sequence[str], rows: Iterable[Iterable[Cell]], numeric: Iterable[int]
+) -> Table:
+    filled = tuple(tuple(row) for row in rows)
+    return Table(name, caption, tuple(columns), filled, frozenset(numeric), len(filled) > 1)
+
+
+def clients(data: RunData) -> Table | None:
+    """What every client said at its end."""
+    if not data.summaries:
+        return None
+    rows = [
+        (
+            Cell(s.name),
+            Cell(s.role),
+            _amount(s.offered, f"{s.offered:,.0f}" if s.offered is not None else "–"),
+            _amount(s.rate, fmt.UNKNOWN if s.rate is None else f"{s.rate:,.0f}"),
+            _amount(s.bytes_rate, fmt.size_rate(s.bytes_rate)),
+            _amount(s.operations, fmt.count(s.operations)),
+            Cell(fmt.count(s.errors), s.errors if s.errors is not None else -1.0, tone="problem" if s.errors else ""),
+            *(_amount(value, fmt.milliseconds(value)) for value in (s.p50, s.p95, s.p99, s.p999, s.latency_max)),
+        )
+        for s in data.summaries
+    ]
+    columns = ("client", "role", "asked /s", "did /s", "bytes", "operations", "errors", *_LATENCIES)
+    return _table("clients", "What every client said at its end, over its whole life", columns, rows, range(2, 12))
+
+
+def usage(analysis: Analysis, data: RunData, where: Mapping[str, str]) -> Table | None:
+    """Hosts × resources: the busiest minute of each, coloured by how full it was; `where` is each host's figure."""
+    if not analysis.usage:
+        return None
+    found = {(use.host, use.resource): use for use in analysis.usage}
+    shown = [resource for resource in RESOURCES if any(key[1] == resource for key in found)]
+    rows = []
+    for host in data.hosts:
+        record = data.host_record(host)
+        cells = [
+            Cell(host, href=f"#{where[host]}-figure" if host in where else "#hosts"),
+            Cell(record.group if record else ""),
+        ]
+        for resource in shown:
+            use = found.get((host, resource))
+            if use is None:
+                cells.append(Cell(fmt.UNKNOWN, -1.0))
+                continue
+            told = f"{fmt.span(*use.peak_window)}; mean {fmt.percent(use.mean)}, 95 of 100 points at or below "
+            cells.append(Cell(fmt.percent(use.peak), use.peak, use.peak, title=told + fmt.percent(use.p95)))
+        for signal in ("net_rx", "net_tx"):
+            stretch = busiest_stretch(data.signal(host, signal, measured=True), 60.0)
+            value = stretch[0] if stretch else None
+            cells.append(_amount(value, fmt.size_rate(value)))
+        rows.append(cells)
+    columns = ["host", "group", *(RESOURCES[resource] for resource in shown), "network in", "network out"]
+    caption = "The busiest minute of every host and resource, without the warm-up"
+    return _table("usage", caption, columns, rows, range(2, len(columns)))
+
+
+def comparisons(analysis: Analysis) -> Table | None:
+    """CloudWatch beside the hosts' own counters, with the tolerance of each."""
+    if not analysis.comparisons:
+        return None
+    rows = [
+        (
+            Cell(one.host),
+            Cell(one.pair.name),
+            Cell(str(len(one.periods)), len(one.periods)),
+            Cell(show(one.pair, one.median_difference), one.median_difference),
+            Cell(show(one.pair, one.largest_difference), one.largest_difference),
+            Cell(show(one.pair, one.median_tolerance), one.median_tolerance),
+            Cell(str(len(one.disagreeing)), len(one.disagreeing)),
+            Cell("agree" if one.agrees else "disagree", tone="ok" if one.agrees else "warning"),
+        )
+        for one in analysis.comparisons
+    ]
+    columns = (
+        "host",
+        "metric",
+        "periods",
+        "median difference",
+        "largest",
+        "tolerance (median)",
+        "outside it",
+        "verdict",
+    )
+    return _table("comparisons", "CloudWatch minus the host's own counter", columns, rows, range(2, 7))
+
+
+def service(data: RunData) -> Table | None:
+    """Every metric of every service, over all its hosts, in the measured part."""
+    rows = []
+    start, end = data.measured
+    for (name, metric), series in metrics(data).items():
+        inside = [one.series.between(start, end) for one in series]
+        values = np.concatenate([one.v for one in inside])
+        values = values[np.isfinite(values)]
+        if not len(values):
+            continue
+        unit = series[0].unit
+        lasts = [float(one.v[-1]) for one in inside if len(one)]
+        rows.append(
+            (
+                Cell(name),
+                Cell(metric),
+                Cell(str(len(series)), len(series)),
+                *(
+                    Cell(fmt.value_with_unit(value, unit), value)
+                    for value in (float(values.min()), float(np.median(values)), float(values.max()))
+                ),
+                Cell(fmt.value_with_unit(max(lasts), unit), max(lasts)),
+            )
+        )
+    if not rows:
+        return None
+    columns = ("service", "metric", "hosts", "smallest", "median", "largest", "last (largest host)")
+    caption = "Service metrics over all hosts' points of the measured part"
+    return _table("service", caption, columns, rows, range(2, 7))
+
+
+def hosts(data: RunData) -> Table | None:
+    """The hosts as run.json knows them."""
+    rows = []
+    for name in data.hosts:
+        host = data.host_record(name)
+        if host is None:
+            rows.append((Cell(name), *(Cell(fmt.UNKNOWN) for _ in range(8))))
+            continue
+        rows.append(
+            (
+                Cell(name),
+                Cell(host.group),
+                Cell(host.instance_type),
+                _amount(host.vcpus, fmt.count(host.vcpus)),
+                _amount(
+                    host.memory_bytes, f"{host.memory_bytes / 2**30:.3g} GiB" if host.memory_bytes else fmt.UNKNOWN
+                ),
+                Cell(host.address),
+                Cell(host.zone),
+                Cell(host.instance_id),
+                _amount(host.price_per_hour_usd, fmt.dollars(host.price_per_hour_usd)),
+            )
+        )
+    if not rows:
+        return None
+    columns = ("host", "group", "type", "vCPUs", "memory", "address", "zone", "instance", "price per hour")
+    return _table("machines", "The hosts of this run", columns, rows, (3, 4, 8))
+
+
+def stages(data: RunData) -> Table | None:
+    """The stages of the run, with their outcome."""
+    rows = []
+    for stage in data.record.stages:
+        start = (stage.start - data.origin).total_seconds()
+        length = (stage.end - stage.start).total_seconds() if stage.end else None
+        tone = {"failed": "problem", "interrupted": "warning", "ok": "ok"}.get(stage.outcome, "")
+        rows.append(
+            (
+                Cell(stage.name),
+                Cell(f"{start:,.0f} s".replace("-", "−"), start),
+                _amount(length, fmt.duration(length)),
+                Cell(stage.outcome, tone=tone),
+                Cell(stage.detail),
+            )
+        )
+    if not rows:
+        return None
+    return _table("stages", "Stages of the run", ("stage", "begins", "took", "outcome", "detail"), rows, (1, 2))
+
+
+def settings(title: str, name: str, values: Any) -> Table | None:
+    """Keys and values as they were set."""
+    rows = [(Cell(str(key)), Cell(plain(value))) for key, value in values.items()]
+    return replace(_table(name, title, ("setting", "value"), rows, ()), sortable=False) if rows else None
+
+
+def artifacts(data: RunData) -> Table | None:
+    """What was installed, with its hash."""
+    rows = [(Cell(file), Cell(sha512)) for file, sha512 in sorted(data.record.artifacts.items())]
+    return _table("artifacts", "Artifacts and their SHA-512", ("file", "SHA-512"), rows, ()) if rows else None
+
+
+def plain(value: Any) -> str:
+    """Return a setting's value as text."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:,.10g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(part) for part in value)
+    return str(value)
+
+
+def files(run: RunDirectory) -> Table | None:
+    """The files of the run, the largest folders first told as one row where there are too many."""
+    found = [path for path in sorted(run.path.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    own = {run.report.name, "summary.json"}
+    found = [path for path in found if path.relative_to(run.path).as_posix() not in own]
+    if not found:
+        return None
+    rows = []
+    for folder in sorted({path.relative_to(run.path).parts[0] for path in found}):
+        inside = [path for path in found if path.relative_to(run.path).parts[0] == folder]
+        if len(inside) == 1 and inside[0].parent == run.path:
+            rows.append(_file_row(inside[0], run.path))
+            continue
+        total = sum(path.stat().st_size for path in inside)
+        link = Cell(f"{folder}/", href=f"{quote(folder)}/")
+        rows.append((link, Cell(fmt.plural(len(inside), "file"), len(inside)), Cell(fmt.size(total), total)))
+    return _table("files", "Files of the run, beside this report", ("file", "what", "size"), rows[:MOST_FILES], (2,))
+
+
+def _file_row(path: Path, base: Path) -> tuple[Cell, ...]:
+    meaning = {
+        "run.json": "the record of the run",
+        "experiment.yml": "the description: running it again repeats the run",
+        "timeline.jsonl": "stages and events",
+    }
+    name = path.relative_to(base).as_posix()
+    size = path.stat().st_size
+    return (Cell(name, href=quote(name)), Cell(meaning.get(name, "")), Cell(fmt.size(size), size))

@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""Drive a Kafka cluster with its own performance tools, and note when each line of their output came.
+
+    kafka_load.py run PLAN.json      run the clients in a systemd unit of their own, and wait for them
+    kafka_load.py clients PLAN.json  what that unit runs
+    kafka_load.py pack PLAN.json     stop what still runs, and pack the output folder into <folder>.tar.gz
+
+For each client the output folder gets `<client>.out` and `<client>.err`, each line behind the host's time in
+microseconds since 1970 (UTC), and `<client>.json` with its parameters and how it ended. Needs only Python's own
+library: it is copied to the load hosts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+UNIT = "labtool-kafka-load.service"
+GRACE_S = 15.0  # a throttled producer that fell behind gets this long to finish and print its percentiles
+DRAIN_S = 3.0  # what consumers get to read the last records
+JAVA_OPTIONS = "-Xms256m -Xmx256m -XX:+UseSerialGC -XX:+AlwaysPreTouch"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the clients of one host do together."""
+
+    tool: str  # kafka-tool's path
+    version: tuple[int, ...]
+    bootstrap: str
+    topic: str
+    producers: int
+    consumers: int
+    rate: float  # records/s of this host's producers together; 0 or less is as fast as possible
+    record_size: int
+    acks: str
+    properties: tuple[str, ...]  # further producer settings, key=value
+    duration_s: float
+    warmup_s: float
+    start_at: float  # seconds since 1970
+    output: Path
+    interval_ms: int = 1000
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Read a plan; a wrong one ends the program."""
+        given = json.loads(path.read_text())
+        given["version"] = tuple(int(part) for part in given["version"].split(".")[:2])
+        given["properties"] = tuple(given["properties"])
+        given["output"] = Path(given["output"])
+        return cls(**given)
+
+    @property
+    def renamed_options(self) -> bool:
+        """True since 4.2, which renamed options and added `--reporting-interval` and `--warmup-records`."""
+        return self.version >= (4, 2)
+
+    def producer_rate(self, index: int) -> int | None:
+        """Return what one producer offers, in records/s; None where nothing is asked."""
+        if self.rate <= 0:
+            return None
+        whole, rest = divmod(round(self.rate), self.producers)
+        return max(whole + (1 if index < rest else 0), 1)
+
+
+@dataclass
+class Client:
+    """One tool's process."""
+
+    name: str
+    role: str
+    command: list[str]
+    parameters: dict[str, object]
+    process: subprocess.Popen[bytes] | None = None
+    readers: list[threading.Thread] = field(default_factory=list)
+
+
+def producer_command(plan: Plan, index: int) -> list[str]:
+    """Return the command line of `kafka-producer-perf-test`."""
+    rate = plan.producer_rate(index)
+    records = round(rate * plan.duration_s) if rate else 10**12
+    command = [plan.tool, "producer-perf-test", "--topic", plan.topic, "--num-records", str(records)]
+    command += ["--throughput", str(rate or -1), "--record-size", str(plan.record_size)]
+    settings = [f"acks={plan.acks}", f"client.id=producer-{index + 1}", *plan.properties]
+    if not plan.renamed_options:
+        return [*command, "--producer-props", f"bootstrap.servers={plan.bootstrap}", *settings]
+    command += ["--reporting-interval", str(plan.interval_ms)]
+    if rate and plan.warmup_s > 0:
+        command += ["--warmup-records", str(min(round(rate * plan.warmup_s), records - 1))]
+    return [*command, "--bootstrap-server", plan.bootstrap, "--command-property", *settings]
+
+
+def consumer_command(plan: Plan) -> list[str]:
+    """Return the command line of `kafka-consumer-perf-test`; all consumers share a group."""
+    # It ends when it is told to, or some time after the last record.
+    patience_ms = round((plan.duration_s + 60) * 1000)
+    command = [plan.tool, "consumer-perf-test", "--bootstrap-server", plan.bootstrap, "--topic", plan.topic]
+    command += ["--num-records" if plan.renamed_options else "--messages", str(10**12)]
+    command += ["--group", f"{plan.topic}-readers", "--timeout", str(patience_ms)]
+    return [*command, "--show-detailed-stats", "--reporting-interval", str(plan.interval_ms)]
+
+
+def clients(plan: Plan) -> list[Client]:
+    """Return the clients, not yet started; consumers first, since joining their group takes seconds."""
+    shared = {
+        "topic": plan.topic,
+        "record_size": plan.record_size,
+        "acks": plan.acks,
+        "duration_s": plan.duration_s,
+        "warmup_s": plan.warmup_s,
+        "version": ".".join(map(str, plan.version)),
+    }
+    readers = [
+        Client(f"consumer-{index + 1}", "consumer", consumer_command(plan), shared | {"offered_rate": None})
+        for index in range(plan.consumers)
+    ]
+    writers = [
+        Client(
+            f"producer-{index + 1}",
+            "producer",
+            producer_command(plan, index),
+            shared | {"offered_rate": plan.producer_rate(index), "properties": list(plan.properties)},
+        )
+        for index in range(plan.producers)
+    ]
+    return readers + writers
+
+
+def stamp(source: IO[bytes], path: Path) -> None:
+    """Copy lines to a file, each behind the time it came."""
+    with path.open("wb", buffering=0) as out:
+        for line in source:
+            out.write(b"%d %s" % (time.time_ns() // 1000, line))
+
+
+def note(plan: Plan, client: Client, **ended: object) -> None:
+    """Write the client's `.json`."""
+    known = {"client": client.name, "role": client.role, **client.parameters, "command": client.command}
+    path = plan.output / f"{client.name}.json"
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps({**known, **ended}, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def start(plan: Plan, client: Client) -> None:
+    """Start a client and the threads that read it."""
+    environment = {**os.environ, "KAFKA_TOOL_JAVA": JAVA_OPTIONS}
+    client.parameters["started_us"] = time.time_ns() // 1000
+    client.process = subprocess.Popen(
+        client.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=plan.output
+    )
+    for source, suffix in ((client.process.stdout, "out"), (client.process.stderr, "err")):
+        assert source is not None
+        reader = threading.Thread(target=stamp, args=(source, plan.output / f"{client.name}.{suffix}"))
+        reader.start()
+        client.readers.append(reader)
+    note(plan, client)
+
+
+def finish(plan: Plan, client: Client, deadline: float) -> int:
+    """Wait for a client until the deadline (monotonic seconds), end it then, and note how it ended."""
+    assert client.process is not None
+    stopped = False
+    try:
+        client.process.wait(max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        stopped = True
+        client.process.terminate()
+        try:
+            client.process.wait(10)
+        except subprocess.TimeoutExpired:
+            client.process.kill()
+    for reader in client.readers:
+        reader.join()
+    code = client.process.wait()
+    note(plan, client, ended_us=time.time_ns() // 1000, exit_code=code, stopped=stopped)
+    return 0 if stopped else code
+
+
+def drive(plan: Plan) -> int:
+    """Run all clients; return 0 if none failed."""
+    plan.output.mkdir(parents=True, exist_ok=True)
+    everyone = clients(plan)
+    time.sleep(max(plan.start_at - time.time(), 0))
+    for client in everyone:
+        start(plan, client)
+    deadline = time.monotonic() + plan.duration_s
+    producers = [client for client in everyone if client.role == "producer"]
+    patience = GRACE_S if plan.rate > 0 else 0
+    codes = [finish(plan, client, deadline + patience) for client in producers]
+    drained = time.monotonic() + DRAIN_S if producers else deadline
+    codes += [finish(plan, client, drained) for client in everyone if client.role == "consumer"]
+    return 1 if any(codes) else 0
+
+
+def failures(plan: Plan) -> list[str]:
+    """Return a sentence for each client that failed."""
+    told = []
+    for path in sorted(plan.output.glob("*.json")):
+        client = json.loads(path.read_text())
+        if client.get("exit_code") and not client.get("stopped"):
+            errors = path.with_suffix(".err")
+            lines = errors.read_text(errors="replace").splitlines() if errors.exists() else []
+            told.append(
+                f"{client['client']} ended with {client['exit_code']}: "
+                + " | ".join(line.partition(" ")[2] for line in lines[:3])
+            )
+    return told
+
+
+def run(plan_path: Path, plan: Plan) -> int:
+    """Run the clients in a unit with an end, so that they stop even if nobody waits any more."""
+    subprocess.run(["systemctl", "stop", UNIT], capture_output=True, check=False)
+    limit = plan.duration_s + GRACE_S + DRAIN_S + 60
+    command = ["systemd-run", "--quiet", "--collect", "--wait", f"--unit={UNIT}"]
+    command += [f"--property=RuntimeMaxSec={limit:.0f}", "--property=LimitNOFILE=65536", "--property=TimeoutStopSec=20"]
+    command += [sys.executable, str(Path(__file__).resolve()), "clients", str(plan_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = failures(plan)
+    if done.returncode and not told:
+        told = [f"the load's unit failed: {done.stderr.strip() or done.returncode}"]
+    for sentence in told:
+        print(sentence, file=sys.stderr)
+    return 1 if told else 0
+
+
+def pack(plan: Plan) -> int:
+    """Stop what still runs and pack what there is."""
+    subprocess.run(["systemctl", "stop", UNIT], capture_output=True, check=False)
+    archive = Path(f"{plan.output}.tar.gz")
+    with tarfile.open(archive, "w:gz") as tar:
+        for path in sorted(plan.output.glob("*")):
+            tar.add(path, path.name)
+    print(archive)
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Parse and dispatch."""
+    if len(arguments) != 2 or arguments[0] not in ("run", "clients", "pack"):
+        print((__doc__ or "").split("\n\n")[1], file=sys.stderr)
+        return 2
+    path = Path(arguments[1]).resolve()
+    plan = Plan.read(path)
+    if arguments[0] == "run":
+        return run(path, plan)
+    return drive(plan) if arguments[0] == "clients" else pack(plan)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,212 @@
+"""What Kafka's performance tools said, as rows of `workload_intervals` and `workload_summary`.
+
+Reads `raw/kafka-throughput/<host>/<client>.{json,out,err}`, as files/kafka_load.py leaves them: each line behind the
+time it came, in microseconds since 1970 by the load host's clock. Where this must be known to read the numbers:
+
+- The producer tool measures latency from the actual send, in whole milliseconds: what a record waited for its turn is
+  not in it, so percentiles are too good when the achieved rate falls short of the offered one.
+- Its `MB/sec` and the consumer's are of 1,048,576 bytes, and of record values only.
+- A summary is the tool's steady-state one where it printed one (the warm-up left out), else its summary, else, when
+  it was ended before it printed any, what the intervals add up to, without percentiles.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from labtool.errors import DataError
+
+MIB = 1 << 20
+PRECISE_RATE = 50.0
+Rows = dict[str, list[dict[str, Any]]]
+
+NUMBER = r"(-?[\d.]+(?:E-?\d+)?|NaN)"
+SENT = rf"(\d+) (steady state )?records sent, {NUMBER} records/sec \({NUMBER} MB/sec\), {NUMBER} ms avg latency, "
+INTERVAL = re.compile(rf"{SENT}{NUMBER} ms max latency\.")
+SUMMARY = re.compile(rf"{SENT}{NUMBER} ms max latency, (\d+) ms 50th, (\d+) ms 95th, (\d+) ms 99th, (\d+) ms 99\.9th\.")
+CHATTER = re.compile(r"|Warmup first \d+ records\..*|In steady state\.")
+FAILED_SEND = re.compile(r"org\.apache\.kafka\.common\.errors\.\w+")
+CONSUMER_HEADER = (
+    "time, threadId, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, "
+    "rebalance.time.ms, fetch.time.ms, fetch.MB.sec, fetch.nMsg.sec"
+)
+
+
+@dataclass
+class Client:
+    """One tool's output."""
+
+    name: str  # host/client
+    parameters: dict[str, Any]
+    lines: list[tuple[float, str]]
+    failed: list[float]  # when each failed send was reported
+    file: Path
+    intervals: list[dict[str, Any]] = field(default_factory=list)
+    summary: re.Match[str] | None = None
+    summary_at: float = 0.0
+
+    @property
+    def offered(self) -> float | None:
+        """Records/s it was asked for; None where nothing was asked."""
+        rate = self.parameters.get("offered_rate")
+        return None if rate is None else float(rate)
+
+
+def parse(raw: Path, run: dict[str, Any]) -> Rows:
+    """Return the tables' rows; `DataError` names the file and the line that no tool of ours prints."""
+    intervals: list[dict[str, Any]] = []
+    summaries: list[dict[str, Any]] = []
+    for file in sorted((raw / "kafka-throughput").glob("*/*.json")):
+        client = read_client(file)
+        role = client.parameters.get("role")
+        if role == "producer":
+            read_producer(client)
+        elif role == "consumer":
+            read_consumer(client)
+        else:
+            raise DataError(f"{file}: role is {role!r}, expected producer or consumer")
+        intervals += client.intervals
+        if client.intervals:
+            summaries.append(summarise(client))
+    tables = {"workload_intervals": intervals, "workload_summary": summaries}
+    return {name: rows for name, rows in tables.items() if rows}
+
+
+def read_client(file: Path) -> Client:
+    """Read a client's parameters and output."""
+    try:
+        parameters = json.loads(file.read_text())
+    except ValueError as error:
+        raise DataError(f"{file} is no JSON: {error}", "it was cut or edited by hand") from None
+    failed = [at for at, line in stamped(file.with_suffix(".err")) if FAILED_SEND.match(line)]
+    lines = list(stamped(file.with_suffix(".out")))
+    return Client(f"{file.parent.name}/{file.stem}", parameters, lines, failed, file.with_suffix(".out"))
+
+
+def stamped(file: Path) -> Iterator[tuple[float, str]]:
+    """Yield (seconds since 1970, line); a last line without its end was cut and is left out."""
+    if not file.exists():
+        return
+    *whole, _cut = file.read_text(errors="replace").split("\n")
+    for number, line in enumerate(whole, 1):
+        stamp, _, text = line.partition(" ")
+        if not stamp.isdigit():
+            raise DataError(f"{file}:{number}: {stamp!r} is no time in microseconds")
+        yield int(stamp) / 1e6, text.rstrip()
+
+
+def read_producer(client: Client) -> None:
+    """Fill the intervals and the summary from `kafka-producer-perf-test`'s lines."""
+    before = client.parameters["started_us"] / 1e6
+    for number, (at, line) in enumerate(client.lines, 1):
+        if match := SUMMARY.fullmatch(line):
+            client.summary, client.summary_at = match, at  # the steady-state one comes last
+        elif (match := INTERVAL.fullmatch(line)) and at > before:
+            count, rate = int(match[1]), float(match[3])
+            # The rate has one decimal: with few records the time between the lines tells the interval better.
+            seconds = count / rate if rate >= PRECISE_RATE else at - before
+            errors = sum(1 for failed in client.failed if before < failed <= at)
+            client.intervals.append(
+                interval(client, "producer", at, seconds, count / seconds)
+                | {
+                    "bytes_rate": count / seconds * client.parameters["record_size"],
+                    "latency_avg_ms": float(match[5]),
+                    "latency_max_ms": float(match[6]),
+                    "errors": errors,
+                }
+            )
+            before = at
+        elif not CHATTER.fullmatch(line):
+            raise DataError(f"{client.file}:{number}: no line of kafka-producer-perf-test: {line[:80]!r}")
+
+
+def read_consumer(client: Client) -> None:
+    """Fill the intervals from `kafka-consumer-perf-test --show-detailed-stats`."""
+    seen_records = seen_mib = 0.0
+    for number, (at, line) in enumerate(client.lines, 1):
+        if line == CONSUMER_HEADER or not line:
+            continue
+        cells = line.split(", ")
+        try:
+            mib, records, rebalance_ms, fetch_ms = (float(cells[at_]) for at_ in (2, 4, 6, 7))
+            if len(cells) != CONSUMER_HEADER.count(",") + 1:
+                raise ValueError
+        except (ValueError, IndexError):
+            raise DataError(f"{client.file}:{number}: no row of kafka-consumer-perf-test: {line[:80]!r}") from None
+        # Joining the group is part of the first interval: its rate is low because of it, and that is what happened.
+        seconds = (rebalance_ms + fetch_ms) / 1000
+        if seconds > 0:
+            row = interval(client, "consumer", at, seconds, (records - seen_records) / seconds)
+            client.intervals.append(row | {"bytes_rate": (mib - seen_mib) * MIB / seconds, "errors": 0})
+        seen_records, seen_mib = records, mib
+
+
+def interval(client: Client, role: str, at: float, seconds: float, rate: float) -> dict[str, Any]:
+    """Return the columns that every interval has, and null for those it may not have."""
+    return {
+        "time": datetime.fromtimestamp(at, UTC),
+        "duration_s": seconds,
+        "client": client.name,
+        "role": role,
+        "offered_rate": client.offered,
+        "rate": rate,
+        "latency_avg_ms": None,
+        "latency_max_ms": None,
+        "p50_ms": None,
+        "p90_ms": None,
+        "p99_ms": None,
+    }
+
+
+def summarise(client: Client) -> dict[str, Any]:
+    """Return the client's row of `workload_summary`."""
+    first, last = client.intervals[0], client.intervals[-1]
+    start, end = first["time"] - timedelta(seconds=first["duration_s"]), last["time"]
+    counts = [row["rate"] * row["duration_s"] for row in client.intervals]
+    seconds = max((end - start).total_seconds(), 1e-9)
+    weighted = [
+        (row["latency_avg_ms"], count)
+        for row, count in zip(client.intervals, counts, strict=True)
+        if row["latency_avg_ms"] is not None
+    ]
+    measured = [row["latency_max_ms"] for row in client.intervals if row["latency_max_ms"] is not None]
+    row: dict[str, Any] = {
+        "client": client.name,
+        "role": client.parameters["role"],
+        "start": start,
+        "end": end,
+        "operations": round(sum(counts)),
+        "errors": len(client.failed),
+        "offered_rate": client.offered,
+        "rate": sum(counts) / seconds,
+        "bytes_rate": sum(one["bytes_rate"] * one["duration_s"] for one in client.intervals) / seconds,
+        "latency_avg_ms": sum(a * n for a, n in weighted) / max(sum(n for _, n in weighted), 1) if weighted else None,
+        "latency_max_ms": max(measured, default=None),
+        "p50_ms": None,
+        "p95_ms": None,
+        "p99_ms": None,
+        "p999_ms": None,
+    }
+    if client.summary is not None:
+        found = client.summary
+        rate = float(found[3])
+        operations = int(found[1])
+        end = datetime.fromtimestamp(client.summary_at, UTC)
+        row |= {
+            "end": end,
+            "start": end - timedelta(seconds=operations / rate) if rate > 0 else start,
+            "operations": operations,
+            "rate": rate,
+            "bytes_rate": rate * client.parameters["record_size"],
+            "latency_avg_ms": float(found[5]),
+            "latency_max_ms": float(found[6]),
+            "p50_ms": float(found[7]),
+            "p95_ms": float(found[8]),
+            "p99_ms": float(found[9]),
+            "p999_ms": float(found[10]),
+        }
+    return row

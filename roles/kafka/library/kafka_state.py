@@ -1,0 +1,66 @@
+#!/usr/bin/python
+"""Read what a host already is to a Kafka cluster, before anything is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kafka_meta import QUORUM_COMMENT, read_meta, read_properties, read_text
+
+DOCUMENTATION = r"""
+module: kafka_state
+short_description: What a host is to a Kafka cluster
+description:
+  - Sets the fact C(kafka_state) with C(node_id), C(cluster_id) and C(directory_id) as formatted (empty where it is
+    not), C(quorum), the ids of the cluster's controllers as they were when the host was first configured, and
+    C(broker), where its broker is advertised (empty where it is none).
+options:
+  data_directories: {description: Where the host keeps its logs, required: true, type: list, elements: path}
+  properties: {description: The configuration, type: path, default: /etc/kafka/server.properties}
+"""
+
+
+def recorded_quorum(text: str) -> list[int]:
+    """Return the controllers' ids that the configuration records; [] where there is none."""
+    for line in text.splitlines():
+        if line.startswith(QUORUM_COMMENT):
+            return [int(word) for word in line[len(QUORUM_COMMENT) :].split(",") if word.strip()]
+    return []
+
+
+def advertised_broker(text: str) -> str:
+    """Return the address:port that the configuration advertises for clients; '' for a node that is no broker."""
+    listeners = read_properties(text).get("advertised.listeners", "").split(",")
+    return next((one.partition("://")[2] for one in listeners if one.startswith("PLAINTEXT://")), "")
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "data_directories": {"type": "list", "elements": "path", "required": True},
+            "properties": {"type": "path", "default": "/etc/kafka/server.properties"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        found = [read_meta(Path(path) / "meta.properties") for path in module.params["data_directories"]]
+        configuration = read_text(Path(module.params["properties"]))
+        quorum = recorded_quorum(configuration)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"this host's Kafka files cannot be read: {error}")
+    meta = next((one for one in found if one), {})
+    state = {
+        "formatted": bool(meta),
+        "cluster_id": meta.get("cluster.id", ""),
+        "node_id": int(meta["node.id"]) if meta.get("node.id") else None,
+        "directory_id": meta.get("directory.id", ""),
+        "quorum": quorum,
+        "broker": advertised_broker(configuration),
+    }
+    module.exit_json(changed=False, ansible_facts={"kafka_state": state})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The command line as its users meet it: exit codes, errors of one line, nothing on stdout but results."""
+
+from __future__ import annotations
+
+import pytest
+
+from labtool.cli.app import run
+from labtool.errors import LabtoolError
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def told(capfd, *words):
+    code = run(list(words))
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+def test_help_lists_the_commands(capfd):
+    code, out, _ = told(capfd, "--help")
+    assert code == 0
+    for command in ("deploy", "profile", "up", "down", "status", "ssh", "exec", "cp", "inventory", "run", "report"):
+        assert command in out
+
+
+def test_version(capfd):
+    from labtool import __version__
+
+    assert told(capfd, "--version")[1] == f"labtool {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["deploi"], "deploy"),
+        (["deploy", "kafka-clutser"], "kafka-cluster"),
+        (["deploy", "kafka-cluster", "--broker", "3"], "--brokers"),
+        (["deploy", "kafka-cluster", "--brokers", "many"], "many"),
+        (["deploy", "kafka-cluster", "--controllers", "2"], "0, 1, 3"),
+        (["run", "kafka-thruput"], "kafka-throughput"),
+        (["profile", "--workload", "kafka-thruput"], "kafka-throughput"),
+        (["profile", "--workload", "kafka-throughput", "--rat", "3"], "--rate"),
+        (["profile", "--last", "5", "--minutes", "5"], "--last"),
+        (["up", "web"], "web=3"),
+        (["up", "web=3", "--ttl", "soon"], "90m, 4h, 2d"),
+        (["up", "web=3", "--ttl", "90d"], "30d"),
+        (["cp", "a", "b"], "exactly one"),
+        (["status", "--cloud", "azure"], "cloud"),
+    ],
+)
+def test_wrong_words_are_usage_errors_with_a_way_out(capfd, words, names):
+    code, out, err = told(capfd, *words)
+    assert code == 2, err
+    assert out == ""
+    assert names in err
+    assert "Traceback" not in err and len(err.splitlines()) <= 4
+
+
+def test_help_of_a_stack_shows_its_options(capfd):
+    code, out, _ = told(capfd, "deploy", "kafka-cluster", "--help")
+    assert code == 0
+    assert "--brokers" in out and "--controllers" in out and "--type" in out
+
+
+def test_a_run_that_is_none_is_named(capfd, tmp_path):
+    code, _, err = told(capfd, "report", str(tmp_path / "nothing"))
+    assert code == 1
+    assert "nothing" in err
+
+
+def test_expected_errors_exit_1_interrupts_130_bugs_3(capfd, monkeypatch, tmp_path):
+    monkeypatch.setenv("LABTOOL_HOME", str(tmp_path / "state"))
+
+    def fail_with(error):
+        def fail(*args, **kwargs):
+            raise error
+
+        monkeypatch.setattr("labtool.cli.connect.settings", fail)
+        return told(capfd, "status")
+
+    code, _, err = fail_with(LabtoolError("the thing is broken", "mend it"))
+    assert (code, err) == (1, "labtool: the thing is broken\n  mend it\n")
+    assert fail_with(KeyboardInterrupt())[0] == 130
+    code, _, err = fail_with(RuntimeError("oh"))
+    assert code == 3
+    log = err.rsplit(": ", 1)[1].strip()
+    with open(log) as file:
+        assert "RuntimeError: oh" in file.read()

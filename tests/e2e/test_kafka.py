@@ -1,0 +1,208 @@
+"""The main job on real hosts and real brokers: one story, told in order."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(900)]
+LAB = ("--lab", "kafka")
+TOOLS = "/opt/kafka/current/bin"
+
+
+@pytest.fixture(scope="module")
+def deployed(labtool):
+    return labtool.json("deploy", "kafka-cluster", *LAB)
+
+
+def test_deploy_launches_deploys_and_says_where(labtool, deployed):
+    assert deployed["changed"] > 0
+    brokers = deployed["endpoints"]["bootstrap servers"].split(",")
+    assert len(brokers) == 3
+    hosts = labtool.json("status", *LAB)[0]["hosts"]
+    assert {f"{host['address']}:9092" for host in hosts} == set(brokers)
+    assert [host["vars"]["kafka_node_id"] for host in hosts] == ["1", "2", "3"]
+
+
+def test_deploy_costs_few_host_tasks(deployed):
+    assert deployed["host_tasks"] / 3 <= 40 + 10  # the stack's own at most 40, and the collectors'
+
+
+def test_a_second_deploy_changes_nothing_and_is_quick(labtool, deployed):
+    again = labtool.json("deploy", "kafka-cluster", *LAB)
+    assert again["changed"] == 0
+    assert again["seconds"] < deployed["seconds"] / 2
+
+
+def test_exec_cp_and_inventory_reach_the_hosts(labtool, deployed, tmp_path):
+    names = labtool.run("exec", *LAB, "hostname").stdout.split()
+    assert names[1::2] == ["kafka-0", "kafka-1", "kafka-2"]
+    file = tmp_path / "note"
+    file.write_text("a note\n")
+    labtool.run("cp", *LAB, str(file), "kafka-1:/tmp/note")
+    assert labtool.run("ssh", *LAB, "kafka-1", "cat", "/tmp/note").stdout == "a note\n"
+    listed = json.loads(labtool.run("inventory", *LAB, "--list").stdout)
+    assert sorted(listed["kafka"]["hosts"]) == ["kafka-0", "kafka-1", "kafka-2"]
+
+
+def test_a_hosts_own_proc_shows_its_size(labtool, deployed):
+    memory = labtool.run("ssh", *LAB, "kafka-0", "free -m | awk '/Mem:/ {print $2}'").stdout
+    assert 3800 <= int(memory) <= 4100  # t3.medium: 4 GiB
+
+
+def test_unknown_names_get_the_nearest(labtool):
+    assert "kafka-cluster" in labtool.run("deploy", "kafka-clutser", code=2).stderr
+    assert "kafka-throughput" in labtool.run("run", "kafka-thruput", code=2).stderr
+    assert "kafka-1" in labtool.run("ssh", *LAB, "kafka1", code=2).stderr
+    assert "--brokers" in labtool.run("deploy", "kafka-cluster", "--broker", "3", code=2).stderr
+
+
+def test_a_profile_measures_the_load_that_ran(labtool, deployed):
+    labtool.run("profile", *LAB, "--minutes", "1", "--warmup", "10", "--workload", "kafka-throughput", "--rate", "5000")
+    run = labtool.folder / "runs" / "kafka" / "latest"
+    record = json.loads((run / "run.json").read_text())
+    assert [stage["outcome"] for stage in record["stages"]].count("failed") == 0
+    summary = json.loads((run / "summary.json").read_text())
+    print(json.dumps(summary, indent=1)[:3000])
+    page = (run / "report.html").read_text()
+    assert "kafka-throughput" in page and page.count("<img") + page.count("<svg") >= 6
+    tables = {path.stem for path in (run / "tables").glob("*.parquet")}
+    assert {"host_metrics", "cloudwatch", "timeline", "clock", "workload_intervals", "workload_summary"} <= tables
+    # The records the producers say they sent are in the topic: its end offsets are the independent count.
+    sent = rows(run, "select sum(operations) from workload_summary where role = 'producer'")[0][0]
+    topic = record["workload_options"].get("topic", "throughput")
+    offsets = labtool.run(
+        "ssh",
+        *LAB,
+        "kafka-0",
+        f"{TOOLS}/kafka-get-offsets.sh --bootstrap-server localhost:9092 --topic {topic}",
+        code=None,
+    ).stdout
+    counted = sum(int(line.rsplit(":", 1)[1]) for line in offsets.splitlines() if re.search(r":\d+:\d+$", line))
+    assert counted == sent > 100_000
+
+
+def test_cloudwatch_agrees_with_the_hosts(labtool, deployed):
+    run = labtool.folder / "runs" / "kafka" / "latest"
+    pairs = rows(
+        run,
+        """
+        with own as (
+          select host, date_trunc('minute', time) as minute, avg(value) * 100 as cpu, count(*) as seconds
+          from host_metrics where resource = 'cpu' and device = 'all' and metric = 'utilisation' group by all
+        )
+        select own.host, own.minute, own.cpu, c.value
+        from own join cloudwatch c on c.host = own.host and c.time = own.minute
+        where c.metric = 'CPUUtilization' and c.statistic = 'Average' and own.seconds >= 55
+        """,
+    )
+    assert pairs, "no whole minute is in both"
+    for host, minute, own, theirs in pairs:
+        assert abs(own - theirs) < 6, (host, minute, own, theirs)
+
+
+def test_the_report_is_made_again_without_hosts(labtool, deployed):
+    run = labtool.folder / "runs" / "kafka" / "latest"
+    (run / "report.html").unlink()
+    labtool.run("report", "runs/kafka/latest")
+    assert (run / "report.html").stat().st_size > 50_000
+
+
+def test_the_past_can_be_profiled(labtool, deployed):
+    labtool.run("profile", *LAB, "--last", "1")
+    run = labtool.folder / "runs" / "kafka" / "latest"
+    seconds = rows(run, "select count(distinct time) from host_metrics where host = 'kafka-0'")[0][0]
+    assert seconds >= 45
+
+
+def test_an_unmodified_aws_client_sees_the_same_hosts(labtool, deployed):
+    found = labtool.aws("ec2", "describe-instances", "--filters", "Name=tag:labtool:lab,Values=kafka")
+    instances = {
+        next(tag["Value"] for tag in i["Tags"] if tag["Key"] == "Name"): i
+        for r in found["Reservations"]
+        for i in r["Instances"]
+        if i["State"]["Name"] == "running"
+    }
+    assert {"kafka-0", "kafka-1", "kafka-2"} <= set(instances)
+    now = datetime.now(UTC)
+    points = labtool.aws(
+        "cloudwatch", "get-metric-statistics", "--namespace", "AWS/EC2", "--metric-name", "CPUUtilization",
+        "--dimensions", f"Name=InstanceId,Value={instances['kafka-0']['InstanceId']}",
+        "--start-time", (now - timedelta(hours=1)).isoformat(), "--end-time", now.isoformat(),
+        "--period", "60", "--statistics", "Average", "Maximum",
+    )["Datapoints"]  # fmt: skip
+    assert points and all(0 <= point["Average"] <= 100 for point in points)
+
+
+def test_a_stopped_host_is_brought_back_by_deploy(labtool, deployed):
+    victim = next(h for h in labtool.json("status", *LAB)[0]["hosts"] if h["name"] == "kafka-2")
+    labtool.aws("ec2", "stop-instances", "--instance-ids", victim["instance_id"])
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        state = next(h for h in labtool.json("status", *LAB)[0]["hosts"] if h["name"] == "kafka-2")["state"]
+        if state == "stopped":
+            break
+        time.sleep(1)
+    assert state == "stopped"
+    labtool.json("deploy", "kafka-cluster", *LAB)
+    after = next(h for h in labtool.json("status", *LAB)[0]["hosts"] if h["name"] == "kafka-2")
+    assert (after["instance_id"], after["address"], after["state"]) == (
+        victim["instance_id"],
+        victim["address"],
+        "running",
+    )
+
+
+def test_another_broker_joins_and_the_others_stay(labtool, deployed):
+    before = ids(labtool)
+    grown = labtool.json("deploy", "kafka-cluster", "--brokers", "4", *LAB)
+    assert len(grown["endpoints"]["bootstrap servers"].split(",")) == 4
+    after = ids(labtool)
+    assert {name: after[name] for name in before} == before
+    assert after["kafka-3"] == "4"
+
+
+def test_a_second_labtool_on_the_same_lab_is_told_who_holds_it(labtool, deployed):
+    first = labtool.start("deploy", "kafka-cluster", *LAB)
+    try:
+        time.sleep(4)
+        assert first.poll() is None
+        told = labtool.run("down", *LAB, code=1).stderr
+        assert "deploy kafka-cluster" in told and str(first.pid) in told
+    finally:
+        first.send_signal(signal.SIGINT)
+        assert first.wait(60) == 130
+    labtool.json("deploy", "kafka-cluster", *LAB)
+
+
+def test_down_ends_everything(labtool, deployed):
+    assert "nothing is left" in labtool.run("down", *LAB).stdout
+    assert labtool.json("status", *LAB) in (
+        [],
+        [{"lab": "kafka", "region": "us-east-1", "usd_per_hour": 0.0, "hosts": []}],
+    )
+    names = subprocess.run(
+        ["podman", "ps", "-a", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "labtest" not in names
+
+
+def ids(labtool) -> dict[str, str]:
+    return {
+        h["name"]: h["vars"]["kafka_node_id"] for h in labtool.json("status", *LAB)[0]["hosts"] if h["group"] == "kafka"
+    }
+
+
+def rows(run, query: str) -> list[tuple]:
+    import duckdb
+
+    connection = duckdb.connect()
+    for path in (run / "tables").glob("*.parquet"):
+        connection.execute(f"create view {path.stem} as select * from '{path}'")
+    return connection.execute(query).fetchall()

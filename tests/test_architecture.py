@@ -1,0 +1,88 @@
+"""The directions of imports, and what the command line imports before it is asked for anything."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "labtool"
+LOW = {"errors", "topology", "ssh", "progress", "config", "content", "lock"}
+MAY_IMPORT = {
+    "cli": {"experiment", "collect", "ansible", "cloud", "report", "analysis", "dataset", "localcloud", "stacks"},
+    "experiment": {"collect", "ansible", "cloud", "dataset", "stacks"},
+    "collect": {"dataset"},
+    "ansible": {"dataset"},
+    "cloud": {"dataset"},
+    "report": {"analysis", "dataset"},
+    "analysis": {"dataset"},
+    "dataset": set(),
+    "localcloud": set(),
+    "stacks": set(),
+}
+HOMES = {
+    "ansible_runner": {"ansible"},
+    "boto3": {"cloud"},
+    "moto": {"localcloud"},
+    "seaborn": {"report"},
+    "matplotlib": {"report"},
+    "duckdb": {"dataset"},
+    "typer": {"cli"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def modules():
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in sorted(ROOT.rglob("*.py"))]
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules())
+def test_imports_point_one_way(path):
+    here = part(path)
+    if here.startswith("__"):
+        return
+    allowed = MAY_IMPORT.get(here, set()) | LOW | {here}
+    for name in imports(path):
+        if name.startswith("labtool.") and (ROOT / name.split(".")[1]).exists():
+            assert name.split(".")[1] in allowed, f"{here} must not import {name}"
+
+
+@pytest.mark.parametrize("path", modules())
+def test_each_heavy_library_has_one_home(path):
+    for name in imports(path):
+        library = name.split(".")[0]
+        if library in HOMES:
+            assert part(path) in HOMES[library], f"{name} belongs in {HOMES[library]}"
+
+
+def test_help_imports_no_heavy_module():
+    heavy = [
+        "pydantic", "yaml", "boto3", "botocore", "moto", "ansible_runner", "ansible", "pandas", "numpy",
+        "seaborn", "matplotlib", "duckdb", "pyarrow", "jinja2",
+    ]  # fmt: skip
+    code = (
+        "import sys, json, contextlib, io\n"
+        "from labtool.cli.app import run\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        "    code = run(['--help'])\n"
+        f"print(json.dumps([code, [m for m in {heavy!r} if m in sys.modules]]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, []]

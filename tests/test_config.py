@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from labtool import config
+from labtool.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flags_beat_environment_beats_file(tmp_path, monkeypatch):
+    (tmp_path / "labtool.toml").write_text('lab = "file"\nregion = "eu-west-1"\nttl = "2h"\n')
+    monkeypatch.setenv("LABTOOL_LAB", "environment")
+    monkeypatch.setenv("LABTOOL_REGION", "eu-central-1")
+    found = config.load({"lab": "flag", "cloud": None})
+    assert (found.lab, found.region, found.ttl, found.cloud) == ("flag", "eu-central-1", "2h", "local")
+
+
+def test_a_parents_file_applies(tmp_path):
+    (tmp_path / "labtool.toml").write_text('lab = "above"\n')
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    assert config.load(start=below).lab == "above"
+
+
+def test_an_unknown_key_names_the_file_and_the_nearest(tmp_path):
+    (tmp_path / "labtool.toml").write_text('regoin = "eu-west-1"\n')
+    with pytest.raises(ConfigError) as told:
+        config.load()
+    assert "labtool.toml" in str(told.value) and "region" in str(told.value)
+
+
+def test_a_section_of_one_source_keeps_the_others(tmp_path, monkeypatch):
+    (tmp_path / "labtool.toml").write_text("[local]\nport = 4700\n")
+    monkeypatch.setenv("LABTOOL_LOCAL_NAME", "mine")
+    local = config.load().local
+    assert (local.port, local.name) == (4700, "mine")
+
+
+@pytest.mark.parametrize("subnet", ["10.0.0.0/16", "192.0.2.0/24", "198.18.0.0/14", "fd00::/64", "nonsense"])
+def test_hosts_live_in_the_benchmark_network_only(monkeypatch, subnet):
+    monkeypatch.setenv("LABTOOL_LOCAL_SUBNET", subnet)
+    with pytest.raises(ConfigError, match=r"environment: local\.subnet"):
+        config.load()
+
+
+def test_broken_toml_names_the_file(tmp_path):
+    (tmp_path / "labtool.toml").write_text("lab = \n")
+    with pytest.raises(ConfigError, match=r"labtool\.toml"):
+        config.load()
