@@ -91,6 +91,17 @@ def milliseconds(value: float | None) -> str:
     return f"{number(value / 1000)} s" if abs(value) >= 1000 else f"{number(value)} ms"
 
 
+def latency_range(low: float, high: float) -> str:
+    """Return two latencies given in ms in one unit: "14 to 17 ms", "0.84 to 1.14 s"; one where they are equal."""
+    if low == high:
+        return milliseconds(high)
+    return (
+        f"{number(low / 1000)} to {number(high / 1000)} s"
+        if abs(high) >= 1000
+        else f"{number(low)} to {number(high)} ms"
+    )
+
+
 def duration(seconds: float | None) -> str:
     """Return a length of time: "0.8 s", "45 s", "5 min", "1 h 10 min"."""
     if seconds is None or not math.isfinite(seconds):

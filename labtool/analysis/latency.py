@@ -64,7 +64,7 @@ def findings(data: RunData, load: Load) -> list[Finding]:
     median, tail = known.get("p50"), known.get("p99")
     if median and tail:
         several = len(tail.by_client) > 1
-        sentence = f"Half of the {load.noun} took {_range(median)} or less, 99 of 100 took {_range(tail)} or less."
+        sentence = f"Half of the {load.noun} took {fmt.latency_range(median.low, median.high)} or less, 99 of 100 took {fmt.latency_range(tail.low, tail.high)} or less."
         resolution = "whole milliseconds" if whole_milliseconds(known.values()) else "as the tool prints it"
         bound = resolution
         if several:
@@ -82,12 +82,6 @@ def findings(data: RunData, load: Load) -> list[Finding]:
         sentence = f"The {load.role}s measure no latency, so nothing is said about it."
         found.append(Finding("latency.none", "latency", "refused", sentence))
     return found
-
-
-def _range(percentile: Percentile) -> str:
-    if percentile.low == percentile.high:
-        return fmt.milliseconds(percentile.low)
-    return f"{fmt.number(percentile.low)} to {fmt.milliseconds(percentile.high)}"
 
 
 def _warmup_in_percentiles(data: RunData, load: Load) -> list[Finding]:

@@ -75,7 +75,16 @@ def usage(data: RunData) -> list[Usage]:
             if stretch is None or average is None or tail is None or len(series) < LEAST_POINTS:
                 continue
             found.append(
-                Usage(host, resource, average, tail, stretch[0], stretch[1:], share_above(series, FULL), len(series))
+                Usage(
+                    host,
+                    resource,
+                    average,
+                    tail,
+                    stretch[0],
+                    (max(stretch[1], data.measured[0]), stretch[2]),
+                    share_above(series, FULL),
+                    len(series),
+                )
             )
     return found
 

@@ -173,10 +173,20 @@ def bins(series: Series, start: float, end: float, width: float) -> Bins:
     return Bins(centre, average, np.where(empty, np.nan, low), np.where(empty, np.nan, high), width)
 
 
-def bin_width(length_s: float, step: float, most: int) -> float:
-    """Return the smallest round width (s) that makes at most `most` bins, and is no finer than the data."""
-    finest = max(step, length_s / most, 1e-3)
-    for width in (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600):
-        if width >= finest * 0.999:
+ROUND_WIDTHS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600)
+
+
+def round_width(least: float) -> float:
+    """Return the smallest round number of seconds that is not below `least`."""
+    for width in ROUND_WIDTHS:
+        if width >= least * 0.999:
             return float(width)
-    return float(math.ceil(finest / 3600) * 3600)
+    return float(math.ceil(least / 3600) * 3600)
+
+
+def bin_width(length_s: float, step: float, most: int) -> float:
+    """Return the smallest round width (s) that makes at most `most` bins of points `step` s apart.
+
+    Below 5 s a bin is at least two steps wide, so that one late point leaves no hole in a figure.
+    """
+    return round_width(max(2 * step if step < 5 else step, length_s / most))

@@ -95,6 +95,9 @@ def _window(data: RunData) -> list[Finding]:
                 brief=f"Only {fmt.duration(data.measured_s)} were measured: too short for a steady state.",
             )
         )
+    if data.clients and data.record.warmup_s <= 0:
+        sentence = "No warm-up was set: the clients' start, cold caches and compilers are in every number."
+        said.append(Finding("window.cold", "trust", "note", sentence))
     said.append(
         Finding(
             "window.one",

@@ -10,7 +10,7 @@ from labtool.analysis.latency import percentiles, whole_milliseconds
 from labtool.analysis.model import Finding, Headline, Severity, Verdict
 from labtool.analysis.resources import RESOURCES, Usage, busiest, system_name
 from labtool.analysis.trust import unfinished_stages
-from labtool.analysis.workload import FEWEST_INTERVALS, SHORTFALL, Load, bound_of
+from labtool.analysis.workload import DIP, FEWEST_INTERVALS, SHORTFALL, Load, bound_of, clearly_short, dips
 
 
 def verdict(data: RunData, load: Load | None, found: list[Usage], findings: list[Finding]) -> Verdict:
@@ -61,6 +61,13 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
         return Verdict("refused", "Too few points", sentence)
     if ratio >= 1 - SHORTFALL:
         but = f", but {fmt.count(failed)} operations failed" if failed else ""
+        low = sum(end - start for start, end, _ in dips(load))
+        if low > DIP * (load.span[1] - load.span[0]):
+            sentence = (
+                f"The {who} kept up with {offered} on average{but}, but for {fmt.duration(low)} of "
+                f"{fmt.duration(load.span[1] - load.span[0])} the rate was below 90 % of it{tail}."
+            )
+            return Verdict("warning", "Kept up on average", sentence)
         sentence = f"The {who} kept up with {offered}{but}{tail}."
         return Verdict("warning" if failed else "ok", "Kept up", sentence)
     generator = said.get("resource.generator")
@@ -71,8 +78,7 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
             f"{who} can carry{tail}."
         )
         return Verdict("refused", "Load hosts at limit", sentence)
-    rate = said.get("load.rate")
-    if rate is not None and rate.severity == "warning":
+    if not clearly_short(load):
         sentence = f"Whether the {who} kept up cannot be said: {gap}, with {offered} inside the interval{tail}."
         return Verdict("refused", "Too close to call", sentence)
     system = said.get("resource.system")
@@ -172,9 +178,7 @@ def _percentiles(data: RunData, load: Load) -> list[Headline]:
         elif found.low == found.high:
             bound = f"the same for all {len(found.by_client)} {load.role}s, {resolution}"
         else:
-            bound = (
-                f"of all {len(found.by_client)} {load.role}s: {fmt.number(found.low)} to {fmt.milliseconds(found.high)}"
-            )
+            bound = f"of all {len(found.by_client)} {load.role}s: {fmt.latency_range(found.low, found.high)}"
         shown.append(Headline(name, label, text, unit, bound, found.high, "percentiles"))
     return shown
 
@@ -191,16 +195,17 @@ def _watched(data: RunData, found: list[Usage]) -> list[Headline]:
     """What there is to say in numbers when no workload ran."""
     silent = [host for host in data.hosts if not data.signals.get(host)]
     heard = len(data.hosts) - len(silent)
+    silence = f"silent: {fmt.listed(silent, 3)}" if silent else "all left counters"
     shown = [
         Headline(
             "hosts",
             "Hosts measured",
             str(heard),
             f"of {len(data.hosts)}",
-            "all left counters" if not silent else f"silent: {fmt.listed(silent, 3)}",
+            silence if data.hosts else "no host is recorded",
             heard,
             "heat",
-            "ok" if not silent else "problem",
+            "ok" if heard == len(data.hosts) > 0 else "problem",
         ),
         Headline(
             "measured",

@@ -11,7 +11,7 @@ import numpy as np
 from labtool.analysis import format as fmt
 from labtool.analysis.data import Client, ClientSummary, Floats, RunData, Series
 from labtool.analysis.model import Finding
-from labtool.analysis.statistics import Interval, batch_means, mean
+from labtool.analysis.statistics import Interval, batch_means, mean, round_width
 
 DRIVERS = ("producer", "client", "consumer")
 """Roles that can carry the load, the one that decides first."""
@@ -53,6 +53,17 @@ class Load:
         return self.achieved / self.offered
 
 
+def clearly_short(load: Load) -> bool:
+    """Return True if the rate fell short by more than its own unsteadiness can explain, or by a tenth in any case.
+
+    What was done in the window is a fact whatever its interval; the interval says whether it would have gone on so.
+    """
+    ratio = load.ratio
+    if ratio is None or load.offered is None or ratio >= 1 - SHORTFALL:
+        return False
+    return load.interval is None or ratio < 1 - DIP or load.interval.high < load.offered * (1 - SHORTFALL)
+
+
 def noun_of(role: str) -> str:
     """Return what a client of that role counts."""
     return "records" if role in ("producer", "consumer") else "requests"
@@ -90,7 +101,8 @@ def load_of(data: RunData, role: str) -> Load:
             (),
         )
     span, early = _span(clients, data.measured)
-    width = max(1.0, float(np.median(np.concatenate([client.duration for client in clients]))))
+    usual = float(np.median(np.concatenate([client.duration for client in clients])))
+    width = round_width(max(usual, 1.0))
     over_time = total_rate(clients, *span, width)
     rates = over_time.v[np.isfinite(over_time.v)]
     if errors is None:
@@ -162,16 +174,27 @@ def total_rate(clients: Iterable[Client], start: float, end: float, width: float
         good = np.isfinite(rate) & (client.duration > 0)
         if not good.any():
             return Series(edges[1:], np.full(len(edges) - 1, np.nan))
-        amount, covered = _amounts(client.start[good], client.end[good], rate[good], edges)
-        life = np.clip(
-            np.minimum(edges[1:], client.end[good][-1]) - np.maximum(edges[:-1], client.start[good][0]), 0, None
-        )
-        # A client's intervals never join to the millisecond: a twentieth of a step may be uncovered.
+        starts, ends, rate = joined(client.start[good], client.end[good], rate[good])
+        amount, covered = _amounts(starts, ends, rate, edges)
+        life = np.clip(np.minimum(edges[1:], ends[-1]) - np.maximum(edges[:-1], starts[0]), 0, None)
+        # Times are of microseconds and rates of doubles: a twentieth of a step may be uncovered.
         whole = covered >= life - 0.05 * width
         total += np.where(whole, amount / np.where(life > 0, np.maximum(life, 1e-9), width), np.nan) * (life / width)
         longest = np.maximum(longest, life)
     # A step in which every client began or ended would show their half of it as a fall of the rate.
     return Series(edges[1:], np.where((longest > 0) & (longest < 0.95 * width), np.nan, total))
+
+
+def joined(start: Floats, end: Floats, rate: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the intervals with those neighbours joined that miss each other by less than half an interval.
+
+    A tool's lines come when they come, so an interval that follows another begins up to some tenths of a second before
+    or after its end. Its operations are kept: the rate is of the new length. Longer holes stay.
+    """
+    length = end - start
+    near = np.abs(start[1:] - end[:-1]) < 0.5 * length[1:]
+    begins = np.concatenate((start[:1], np.where(near & (end[:-1] < end[1:]), end[:-1], start[1:])))
+    return begins, end, np.asarray(rate * length / np.maximum(end - begins, 1e-9), dtype=np.float64)
 
 
 def _amounts(start: Floats, end: Floats, rate: Floats, edges: Floats) -> tuple[Floats, Floats]:
@@ -252,7 +275,7 @@ def _rate(load: Load) -> list[Finding]:
     if ratio >= 1 - SHORTFALL:
         sentence = f"The load happened: {who} did {pair} ({fmt.percent(ratio, 1)})."
         found = [Finding("load.rate", "load", "ok", sentence, **common)]  # type: ignore[arg-type]
-    elif load.interval is None or load.interval.high < load.offered * (1 - SHORTFALL):
+    elif clearly_short(load):
         missing = fmt.rate(load.offered - achieved, load.noun)
         sentence = f"The rate fell short: {who} did {pair} ({fmt.percent(ratio, 1)}; {missing} are missing)."
         found = [Finding("load.rate", "load", "problem", sentence, **common)]  # type: ignore[arg-type]

@@ -38,6 +38,12 @@ class PlayCommand:
     tags: tuple[str, ...] = ()
     limit: str | None = None
     check: bool = False
+    then: tuple[Path, ...] = ()  # playbooks that follow, over the same connections; none after one that failed
+
+    @property
+    def playbooks(self) -> tuple[Path, ...]:
+        """All playbooks, in their order."""
+        return (self.playbook, *self.then)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -61,7 +67,7 @@ class PlayCommand:
         lines = [f"{key}={shlex.quote(value)}" for key, value in sorted(self.env.items()) if key not in _OWN]
         lines += ["ansible-playbook", f"-i {shlex.quote(inventory)}", shlex.join(self.options)]
         lines += [f"-e {shlex.quote(_assignment(key, value))}" for key, value in shown.items()]
-        lines.append(shlex.quote(str(self.playbook)))
+        lines += [shlex.quote(str(playbook)) for playbook in self.playbooks]
         return " \\\n  ".join(lines)
 
 
@@ -79,6 +85,7 @@ def build(
     tags: Sequence[str] = (),
     limit: str | None = None,
     check: bool = False,
+    then: Sequence[Path] = (),
     environ: Mapping[str, str] | None = None,
 ) -> PlayCommand:
     """Return the call that runs `playbook` on the hosts of `inventory`.
@@ -88,9 +95,10 @@ def build(
     mitogen is missing.
     """
     environ = os.environ if environ is None else environ
-    playbook = playbook.resolve()
-    if not playbook.is_file():
-        raise AnsibleError(f"there is no playbook {playbook}")
+    playbook, *following = (each.resolve() for each in (playbook, *then))
+    for each in (playbook, *following):
+        if not each.is_file():
+            raise AnsibleError(f"there is no playbook {each}")
     return PlayCommand(
         playbook=playbook,
         inventory=_for_mitogen(inventory) if strategy == "mitogen" else inventory,
@@ -100,6 +108,7 @@ def build(
         tags=tuple(tags),
         limit=limit,
         check=check,
+        then=tuple(following),
     )
 
 

@@ -49,6 +49,7 @@ def run_playbook(
     tags: Sequence[str] = (),
     limit: str | None = None,
     check: bool = False,
+    then: Sequence[Path] = (),
     log: Path,
     cancel: threading.Event | None = None,
 ) -> PlayResult:
@@ -62,6 +63,7 @@ def run_playbook(
         tags=tags,
         limit=limit,
         check=check,
+        then=then,
     )
     return execute(command, observers=observers, log=log, cancel=cancel)
 
@@ -157,7 +159,7 @@ class _Execution:
         return {
             "private_data_dir": str(self.folder),
             "ident": "play",
-            "playbook": str(command.playbook),
+            "playbook": str(_write_playbook(self.folder, command)),
             "inventory": str(_write_inventory(self.folder, command.inventory)),
             # Through a file of the private folder: a command line can be read by every user.
             "extravars": dict(command.extra_vars) or None,
@@ -213,6 +215,15 @@ class _Execution:
             unfinished=dict(self.tally.running),
             last_words=last_words,
         )
+
+
+def _write_playbook(folder: Path, command: PlayCommand) -> Path:
+    """Return the playbook to run: ansible-runner takes one, so that several are imported by one of ours."""
+    if not command.then:
+        return command.playbook
+    path = folder / "playbook.yml"
+    path.write_text(json.dumps([{"ansible.builtin.import_playbook": str(each)} for each in command.playbooks]))
+    return path
 
 
 def _write_inventory(folder: Path, inventory: Inventory) -> Path:

@@ -74,13 +74,13 @@ def deploy_stack(
                 "lab": ready.name,
                 "stack": stack.name,
                 "options": dict(values),
-                "changed": done.changed,
-                "host_tasks": sum(play.host_tasks for play in done.plays),
-                "seconds": round(sum(play.elapsed_s for play in done.plays), 1),
+                "changed": done.play.changed,
+                "host_tasks": done.play.host_tasks,
+                "seconds": round(done.play.elapsed_s, 1),
                 "endpoints": endpoints,
             }
         )
         return
-    print(f"{stack.name} is ready in lab {ready.name}: {done.changed} changes")
+    print(f"{stack.name} is ready in lab {ready.name}: {done.play.changed} changes")
     for name, value in endpoints.items():
         print(f"{name}: {value}")

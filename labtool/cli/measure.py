@@ -150,7 +150,7 @@ def measure(
             watcher=work.display,
         )
         work.display.stage("report")
-        from labtool.report import build_report
+        from labtool.report.build import build_report
 
         build_report(measured.directory)
     finish(measured.directory, json=json, built=True)
@@ -165,12 +165,12 @@ def finish(directory: Any, *, json: bool, built: bool = False) -> None:
     from labtool.cli import render
 
     if not built:
-        from labtool.report import build_report
+        from labtool.report.build import build_report
 
         build_report(directory)
     summary = text.loads((directory.path / "summary.json").read_text())
     if json:
         render.data({"run": str(directory.path), "report": str(directory.report), **summary})
         return
-    print(summary["verdict"])
+    print(summary["verdict"]["sentence"])
     print(f"report: {directory.report}")

@@ -71,10 +71,18 @@ def _target(folder: Path, name: str) -> Path:
 def _write(source: IO[bytes], target: Path, progress: Callable[[int], None] | None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("ab") as file:
-        while piece := source.read(_PIECE):
-            file.write(piece)
-            if progress:
-                progress(len(piece))
+        before = file.tell()
+        try:
+            while piece := source.read(_PIECE):
+                file.write(piece)
+                if progress:
+                    progress(len(piece))
+        except tarfile.TarError:
+            # Half a member is no file that a reader could open.
+            file.truncate(before)
+            if not before:
+                target.unlink()
+            raise
 
 
 def _expand(folder: Path) -> list[str]:

@@ -35,12 +35,7 @@ class Deployed:
     lab: Lab
     stack: Stack
     values: Mapping[str, Any]
-    plays: tuple[PlayResult, ...]
-
-    @property
-    def changed(self) -> int:
-        """How many host-tasks changed something."""
-        return sum(play.changed for play in self.plays)
+    play: PlayResult
 
 
 def remembered(session: Session, lab: str) -> dict[str, dict[str, Any]]:
@@ -88,30 +83,26 @@ def deploy(
     folder = log_folder(session, lab.name)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     timeline = TimelineWriter(folder / f"{stamp}-deploy.jsonl")
-    plays = []
-    for name, playbook, extra in (
-        ("deploy", stack.playbook, stack.extra_vars(values)),
-        ("collectors", content.playbooks() / "collector.yml", {}),
-    ):
-        progress.stage(f"{name}: {playbook.stem}")
-        start = datetime.now(UTC)
-        result = run_playbook(
-            playbook,
-            hosts,
-            extra_vars=extra,
-            observers=[timeline, *observers],
-            strategy=strategy,
-            log=folder / f"{stamp}-{playbook.stem}.log",
-        )
-        timeline.row(
-            start=start,
-            end=datetime.now(UTC),
-            kind="stage",
-            name=f"{name} {playbook.stem}",
-            status="ok" if result.ok else "failed",
-        )
-        plays.append(result.check())
-    return Deployed(lab, stack, values, tuple(plays))
+    progress.stage(f"deploy {stack.name}")
+    start = datetime.now(UTC)
+    result = run_playbook(
+        stack.playbook,
+        hosts,
+        extra_vars=stack.extra_vars(values),
+        observers=[timeline, *observers],
+        strategy=strategy,
+        # One call: the second playbook finds its connections open.
+        then=[content.playbooks() / "collector.yml"],
+        log=folder / f"{stamp}-deploy.log",
+    )
+    timeline.row(
+        start=start,
+        end=datetime.now(UTC),
+        kind="stage",
+        name=f"deploy {stack.name}",
+        status="ok" if result.ok else "failed",
+    )
+    return Deployed(lab, stack, values, result.check())
 
 
 def log_folder(session: Session, lab: str) -> Path:

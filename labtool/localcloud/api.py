@@ -10,9 +10,11 @@ import json
 import logging
 import re
 import threading
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
 
 from moto.backends import get_backend
 from moto.core.request import Request
@@ -96,12 +98,12 @@ class Api:
             with self.lock:
                 result = LabEC2Response.dispatch(request)
         except NotImplementedError:
-            body = (
-                "<Response><Errors><Error><Code>UnsupportedOperation</Code>"
-                f"<Message>The local cloud has no {action}.</Message></Error></Errors>"
-                "<RequestID>00000000-0000-0000-0000-000000000000</RequestID></Response>"
-            ).encode()
-            return _answer(start_response, 400, {"Content-Type": "text/xml"}, body)
+            message = f"The local cloud has no {action}."
+            return _answer(start_response, 400, {"Content-Type": "text/xml"}, _xml_error("Unsupported", message))
+        except Exception:
+            log.exception("ec2 %s failed", action)
+            message = f"The local cloud failed in {action}; its log says why."
+            return _answer(start_response, 500, {"Content-Type": "text/xml"}, _xml_error("InternalError", message))
         return self._finish(start_response, "ec2", action, result)
 
     def _finish(
@@ -140,6 +142,13 @@ def _action(request: Request, environ: Environ) -> str:
     if target:
         return str(target.rpartition(".")[2])
     return str(request.form.get("Action") or request.args.get("Action") or "")
+
+
+def _xml_error(code: str, message: str) -> bytes:
+    return (
+        f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
+        f"<RequestID>{uuid.uuid4()}</RequestID></Response>"
+    ).encode()
 
 
 def _answer(start_response: StartResponse, status: int, headers: dict[str, Any], body: bytes) -> Iterable[bytes]:

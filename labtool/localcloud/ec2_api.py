@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.types import Base64EncodedString
+from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.responses import EC2Response
 
 from labtool.localcloud.ec2_backend import REGION, placement_of
@@ -38,7 +38,7 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
         return super().call_action()
 
     def _refuse(self, code: str, message: str) -> Any:
-        status, headers, body = self.serialized(ActionResult(ServiceException(code, message)))
+        status, headers, body = self.serialized(ActionResult(EC2ClientError(code, message)))
         return status, headers, body
 
     def run_instances(self) -> ActionResult:
@@ -49,13 +49,13 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
             return ActionResult(known)
         least, most = int(self._get_param("MinCount", 1)), int(self._get_param("MaxCount", 1))
         if not 1 <= least <= most:
-            raise ServiceException(
+            raise EC2ClientError(
                 "InvalidParameterValue", f"MinCount {least} and MaxCount {most} must be at least 1, in this order"
             )
         self.params["MinCount"] = most  # the machine has no other tenants: as many as can be
         group = self._get_param("Placement.GroupName")
         if group and group not in self.ec2_backend.placement_groups:
-            raise ServiceException("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
+            raise EC2ClientError("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
         result = super().run_instances()
         reservation = result.result
         for instance in reservation.instances:
@@ -103,7 +103,7 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
         for name, values in self._filters_from_querystring().items():
             read = _STATUS_FILTERS.get(name)
             if read is None:
-                raise ServiceException("InvalidParameterValue", f"The filter '{name}' is invalid")
+                raise EC2ClientError("InvalidParameterValue", f"The filter '{name}' is invalid")
             statuses = [s for s in statuses if str(read(s)) in values]
         return ActionResult({"InstanceStatuses": statuses})
 
@@ -127,12 +127,12 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
         if behaviour is not None:
             self.error_on_dryrun()
             if behaviour not in ("stop", "terminate"):
-                raise ServiceException("InvalidParameterValue", f"Invalid value '{behaviour}': stop or terminate")
+                raise EC2ClientError("InvalidParameterValue", f"Invalid value '{behaviour}': stop or terminate")
             instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
             instance.instance_initiated_shutdown_behavior = behaviour
             return EmptyResult()
         if attribute == "instanceType" or self._get_param("InstanceType.Value") is not None:
-            raise ServiceException(
+            raise EC2ClientError(
                 "UnsupportedOperation", "The local cloud cannot change an instance's type; launch another."
             )
         return super().modify_instance_attribute()
@@ -165,10 +165,10 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
         name = self._get_param("GroupName")
         groups = self.ec2_backend.placement_groups
         if name in groups:
-            raise ServiceException("InvalidPlacementGroup.Duplicate", f"The Placement Group '{name}' already exists.")
+            raise EC2ClientError("InvalidPlacementGroup.Duplicate", f"The Placement Group '{name}' already exists.")
         strategy = self._get_param("Strategy") or "cluster"
         if strategy not in ("cluster", "spread", "partition"):
-            raise ServiceException("InvalidParameterValue", f"Invalid placement strategy: {strategy}")
+            raise EC2ClientError("InvalidParameterValue", f"Invalid placement strategy: {strategy}")
         tags = self._parse_tag_specification().get("placement-group", {})
         groups[name] = {
             "GroupName": name,
@@ -189,7 +189,7 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
             if wanted := self._get_param(asked, []):
                 known = {group[key] for group in groups}
                 if missing := [name for name in wanted if name not in known]:
-                    raise ServiceException(
+                    raise EC2ClientError(
                         "InvalidPlacementGroup.Unknown", f"The Placement Group '{missing[0]}' is unknown."
                     )
                 groups = [group for group in groups if group[key] in wanted]
@@ -202,9 +202,9 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
         self.error_on_dryrun()
         name = self._get_param("GroupName")
         if name not in self.ec2_backend.placement_groups:
-            raise ServiceException("InvalidPlacementGroup.Unknown", f"The Placement Group '{name}' is unknown.")
+            raise EC2ClientError("InvalidPlacementGroup.Unknown", f"The Placement Group '{name}' is unknown.")
         if placement_of(self.ec2_backend.all_instances(), name):
-            raise ServiceException(
+            raise EC2ClientError(
                 "InvalidPlacementGroup.InUse", f"The placement group '{name}' is in use and may not be deleted."
             )
         del self.ec2_backend.placement_groups[name]
@@ -268,7 +268,7 @@ def _group_value(group: dict[str, Any], name: str) -> str | None:
         return next((t["Value"] for t in group["Tags"] if t["Key"] == name[4:]), None)
     key = {"group-name": "GroupName", "group-arn": "GroupArn", "state": "State", "strategy": "Strategy"}.get(name)
     if key is None:
-        raise ServiceException("InvalidParameterValue", f"The filter '{name}' is invalid")
+        raise EC2ClientError("InvalidParameterValue", f"The filter '{name}' is invalid")
     return str(group[key])
 
 

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from moto.core.exceptions import ServiceException
+from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
+
+from labtool.localcloud.hostkey import new_host_key
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -146,7 +148,7 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
             kwargs["subnet_id"] = None
         subnet = self.get_subnet(self._subnet(kwargs))
         if count > subnet.available_ip_address_count:
-            raise ServiceException(
+            raise EC2ClientError(
                 "InsufficientFreeAddressesInSubnet",
                 f"There are not enough free addresses in subnet '{subnet.id}' to satisfy the requested number of "
                 "instances.",
@@ -176,28 +178,28 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
     def _check_launch(self, image_id: str, user_data: Any, kwargs: dict[str, Any]) -> None:
         if not kwargs.get("launch_template") and image_id not in self.amis:
             known = ami_id(self.template.image_name)
-            raise ServiceException(
+            raise EC2ClientError(
                 "InvalidAMIID.NotFound",
                 f"The image id '[{image_id}]' does not exist; the local cloud's only image is {known}",
             )
         kind = INSTANCE_TYPES.get(kwargs["instance_type"])
         if kind is None:
-            raise ServiceException(
+            raise EC2ClientError(
                 "InvalidParameterValue", f"Invalid value '{kwargs['instance_type']}' for InstanceType."
             )
         if "x86_64" not in kind["ProcessorInfo"]["SupportedArchitectures"]:
-            raise ServiceException(
+            raise EC2ClientError(
                 "Unsupported",
                 f"The architecture of {kwargs['instance_type']} does not match the image's, x86_64.",
             )
         key = kwargs.get("key_name")
         if key and key not in self.key_pairs:
-            raise ServiceException("InvalidKeyPair.NotFound", f"The key pair '{key}' does not exist")
+            raise EC2ClientError("InvalidKeyPair.NotFound", f"The key pair '{key}' does not exist")
         if user_data is not None and len(base64.b64decode(str(user_data))) > _USER_DATA_LIMIT:
-            raise ServiceException("InvalidParameterValue", "User data is limited to 16384 bytes")
+            raise EC2ClientError("InvalidParameterValue", "User data is limited to 16384 bytes")
         group = kwargs.get("placement_group")
         if group and group not in self.placement_groups:
-            raise ServiceException("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
+            raise EC2ClientError("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
 
     def _subnet(self, kwargs: dict[str, Any]) -> str:
         asked = kwargs.get("subnet_id") or next(
@@ -206,9 +208,9 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
         zone = kwargs.get("placement") or f"{self.region_name}a"
         subnet = self.get_subnet(asked) if asked else self.get_default_subnets().get(zone)
         if subnet is None:
-            raise ServiceException("InvalidParameterValue", f"Invalid availability zone: [{zone}]")
+            raise EC2ClientError("InvalidParameterValue", f"Invalid availability zone: [{zone}]")
         if subnet.vpc_id != self.default_vpc.id:
-            raise ServiceException(
+            raise EC2ClientError(
                 "UnsupportedOperation",
                 f"The local cloud's hosts live in its default VPC, {self.default_vpc.id} ({self.template.subnet}).",
             )
@@ -236,7 +238,7 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
         for instance in chosen:
             before = _copy(instance._state)
             if instance.disable_api_stop is True:
-                raise ServiceException(
+                raise EC2ClientError(
                     "OperationNotPermitted",
                     f"The instance '{instance.id}' may not be stopped. Modify its 'disableApiStop' instance "
                     "attribute and try again.",
@@ -251,11 +253,11 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
     def terminate_instances(self, instance_ids: list[str]) -> list[tuple[Any, Any]]:
         """Ask instances to go; their addresses and volumes go when the host has."""
         if not instance_ids:
-            raise ServiceException("MissingParameter", "The request must contain the parameter InstanceId")
+            raise EC2ClientError("MissingParameter", "The request must contain the parameter InstanceId")
         chosen = self.get_multi_instances_by_id(instance_ids)
         for instance in chosen:
             if instance.disable_api_termination is True:
-                raise ServiceException(
+                raise EC2ClientError(
                     "OperationNotPermitted",
                     f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' "
                     "instance attribute and try again.",
@@ -293,7 +295,7 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
         chosen: list[Any] = self.get_multi_instances_by_id(instance_ids)
         for instance in chosen:
             if instance.state not in allowed:
-                raise ServiceException(
+                raise EC2ClientError(
                     "IncorrectInstanceState",
                     f"The instance '{instance.id}' is not in a state from which it can be {verb}.",
                 )
@@ -364,7 +366,7 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
             return None
         digest, reservation_id, _ = known
         if digest != _digest(parameters):
-            raise ServiceException(
+            raise EC2ClientError(
                 "IdempotentParameterMismatch",
                 "The client token you have provided is associated with a resource that was launched with other "
                 "parameters.",
@@ -381,7 +383,9 @@ def _reserve(subnet: Any) -> None:
 
     moto skips them once, by having an iterator past them; that iterator does not outlive its process.
     """
-    subnet._reserved_ips |= {subnet.cidr.network_address + offset for offset in (1, 2, 3)}
+    reserved = {subnet.cidr.network_address + offset for offset in (1, 2, 3)}
+    subnet._reserved_ips |= reserved
+    subnet._unused_ips -= {str(address) for address in reserved}
 
 
 def set_pending(instance: Any) -> None:
@@ -393,27 +397,6 @@ def shape(instance_type: str) -> tuple[int, int]:
     """Return an instance type's vCPUs and memory in bytes."""
     kind = INSTANCE_TYPES[instance_type]
     return int(kind["VCpuInfo"]["DefaultVCpus"]), int(kind["MemoryInfo"]["SizeInMiB"]) * 2**20
-
-
-def new_host_key(address: str) -> tuple[bytes, str]:
-    """Return a new ed25519 key as sshd reads it, and its public line."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        PublicFormat,
-    )
-
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    return private, f"{public} root@{hostname(address)}"
-
-
-def hostname(address: str) -> str:
-    """Return the host name that EC2 gives to a private address."""
-    return "ip-" + address.replace(".", "-")
 
 
 def placement_of(instances: Iterable[Instance], group: str) -> list[str]:

@@ -137,10 +137,11 @@ class Engine:
             changes.append("--change=STOPSIGNAL SIGRTMIN+3")
         self._run("import", *changes, str(archive), tag)
 
-    def images(self) -> list[str]:
-        """Return the tags of all host images."""
+    def images(self, cloud: str | None = None) -> list[str]:
+        """Return the tags of all host images, or of those that the local cloud `cloud` built."""
+        chosen = [f"--filter=label={CLOUD_LABEL}={cloud}"] if cloud else []
         done = self._run(
-            "image", "ls", "--filter", "reference=localhost/labtool-host", "--format", "{{.Repository}}:{{.Tag}}"
+            "image", "ls", "--filter=reference=localhost/labtool-host", *chosen, "--format={{.Repository}}:{{.Tag}}"
         )
         return sorted(set(done.stdout.split()))
 

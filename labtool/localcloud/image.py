@@ -18,7 +18,7 @@ from labtool.config import LocalSettings
 from labtool.errors import LocalCloudError
 from labtool.localcloud import distribution, inherit
 from labtool.localcloud.distribution import Distribution
-from labtool.localcloud.engine import Engine
+from labtool.localcloud.engine import CLOUD_LABEL, Engine
 from labtool.localcloud.inherit import HostFile
 
 BASE_PACKAGES = (
@@ -111,7 +111,10 @@ def ensure(
     with tempfile.TemporaryDirectory(prefix="image-", dir=_work_folder(settings)) as work:
         archive = _bootstrap(wanted, Path(work), settings)
         progress(f"importing the host image ({archive.stat().st_size >> 20} MiB)")
-        engine.import_image(archive, wanted.tag, {"labtool.image": wanted.hash})
+        engine.import_image(archive, wanted.tag, {"labtool.image": wanted.hash, CLOUD_LABEL: settings.name})
+    for tag in engine.images(settings.name):
+        if tag != wanted.tag:
+            engine.remove_image(tag)  # of an older recipe; stays while a host uses it
     progress(f"host image ready in {time.monotonic() - started:.0f} s: {wanted.tag}")
     return wanted.tag
 

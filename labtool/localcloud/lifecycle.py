@@ -102,8 +102,9 @@ def stop(settings: LocalSettings, progress: Progress, *, purge: bool = False) ->
         if layout.folder.exists():
             raise LocalCloudError(f"{layout.folder} could not be removed", f"sudo rm -r {layout.folder}")
         if purge:
-            for tag in engine.images() if engine is not None else []:
-                engine.remove_image(tag) if engine is not None else None
+            if engine is not None:
+                for tag in engine.images():
+                    engine.remove_image(tag)
             shutil.rmtree(layout.packages, ignore_errors=True)
             shutil.rmtree(settings.state / "image", ignore_errors=True)
     layout.lock.unlink(missing_ok=True)

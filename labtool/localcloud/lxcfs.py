@@ -7,7 +7,6 @@ through a shared mount, and is bound over the dead files there.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from labtool.errors import LocalCloudError
@@ -22,9 +22,6 @@ from labtool.errors import LocalCloudError
 PROC_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg")
 SYS_FILES = ("devices/system/cpu",)
 IN_HOST = Path("/var/lib/lxcfs")
-
-_MS_BIND = 0x1000
-_CLONE_NEWNS = 0x20000
 
 
 def available() -> bool:
@@ -47,7 +44,7 @@ class Lxcfs:
             return running
         self.parent.mkdir(parents=True, exist_ok=True)
         _unmount(self.mount)
-        if not os.path.ismount(self.parent):
+        if not mounted(self.parent):
             _run("mount", "--bind", str(self.parent), str(self.parent))
         _run("mount", "--make-shared", str(self.parent))
         self.mount.mkdir(exist_ok=True)
@@ -95,7 +92,7 @@ class Lxcfs:
         wanted = [str(pid) for pid in pids]
         if wanted:
             # A process of its own: a thread may not enter a mount namespace that others do not.
-            subprocess.run([sys.executable, "-m", "labtool.localcloud.lxcfs", *wanted], check=False)
+            subprocess.run([sys.executable, "-m", "labtool.localcloud.rebind", *wanted], check=False)
 
     def stop(self) -> None:
         """End lxcfs and remove its mounts."""
@@ -104,26 +101,20 @@ class Lxcfs:
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
             _wait_gone(pid, 5.0)
-        if os.path.ismount(self.parent):
-            _unmount(self.parent)
+        _unmount(self.parent)
         self.pid_file.unlink(missing_ok=True)
 
 
-def _rebind_in(pid: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    with Path(f"/proc/{pid}/ns/mnt").open("rb") as namespace:
-        if libc.setns(namespace.fileno(), _CLONE_NEWNS) != 0:
-            raise OSError(ctypes.get_errno(), f"setns to {pid}")
-    source = IN_HOST / "fs"
-    for kind, names in (("proc", PROC_FILES), ("sys", SYS_FILES)):
-        for name in names:
-            here, there = f"{source}/{kind}/{name}".encode(), f"/{kind}/{name}".encode()
-            libc.mount(here, there, None, ctypes.c_ulong(_MS_BIND), None)
+def mounted(path: Path) -> bool:
+    """True if something is mounted at `path`; a bind mount of the same file system too, and a dead one."""
+    wanted = str(path)
+    return any(line.split()[4] == wanted for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 def _unmount(path: Path) -> None:
     # Lazily: hosts may still hold files of a dead mount open. Asking a dead mount anything raises ENOTCONN.
-    subprocess.run(["umount", "--lazy", str(path)], check=False, stderr=subprocess.DEVNULL)
+    while mounted(path):
+        _run("umount", "--lazy", str(path))
 
 
 def _run(*command: str) -> None:
@@ -135,24 +126,10 @@ def _run(*command: str) -> None:
 def _wait_gone(pid: int, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        try:
+        with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return
         time.sleep(0.02)
-
-
-if __name__ == "__main__":
-    for _pid in sys.argv[1:]:
-        # Forked: what entered one host's namespace does not see the next host's /proc/<pid>.
-        if os.fork() == 0:
-            try:
-                _rebind_in(int(_pid))
-            except OSError:
-                os._exit(1)
-            os._exit(0)
-        os.wait()

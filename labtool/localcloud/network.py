@@ -16,7 +16,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,8 @@ def up(settings: LocalSettings, engine: Engine) -> LabNetwork:
 def down(settings: LocalSettings, engine: Engine | None) -> None:
     """Remove everything `up` made and restore what it changed; safe to run again."""
     network = plan(settings)
-    try:
+    with suppress(OSError, ValueError, TypeError):  # never finished: the planned names are what it had got to
         network = LabNetwork(**json.loads(Layout(settings).network.read_text()))
-    except (OSError, ValueError, TypeError):
-        pass  # never finished: the planned names are what it had got to
     if engine is not None:
         engine.remove_network(network.name)
     _quiet("ip", "link", "delete", network.bridge)

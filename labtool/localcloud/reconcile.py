@@ -12,7 +12,6 @@ import logging
 import os
 import select
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from labtool.errors import LocalCloudError
-from labtool.localcloud import counters, ec2_backend, machine
-from labtool.localcloud.ec2_backend import LabEC2Backend, hostname
+from labtool.localcloud import counters, ec2_backend, machine, probe
+from labtool.localcloud.ec2_backend import LabEC2Backend
 from labtool.localcloud.engine import ContainerSpec, Engine
+from labtool.localcloud.hostkey import hostname
 from labtool.localcloud.layout import InstanceFolder, Layout, write_atomically
 
 log = logging.getLogger(__name__)
@@ -274,7 +274,7 @@ class Reconciler:
     def _ended(self, instance: Any, *, gone: bool, machine_restarted: bool) -> None:
         """A running host's systemd is no more and nobody asked us for it."""
         host = self._ec2.hosts[instance.id]
-        how = read_shutdown(self._layout.instance(instance.id))
+        how = probe.read_shutdown(self._layout.instance(instance.id))
         user = "Client.InstanceInitiatedShutdown"
         text = f"{user}: Instance initiated shutdown"
         if gone:
@@ -321,7 +321,7 @@ class Reconciler:
                 self._ended_meanwhile.add(instance.id)
                 return
             vcpus = min(ec2_backend.shape(instance.instance_type)[0], machine.processors())
-            self._running[instance.id] = RunningHost(instance.id, pid, _started(pid), vcpus)
+            self._running[instance.id] = RunningHost(instance.id, pid, probe.started(pid), vcpus)
             if not self._ec2.hosts[instance.id].answered:
                 self._probes.submit(self._await_ssh, instance, pid)
         self.wake()
@@ -342,7 +342,7 @@ class Reconciler:
             running = self._running.get(instance.id)
             if running is None or running.pid != pid:
                 return
-            if ssh_answers(instance.private_ip):
+            if probe.ssh_answers(instance.private_ip):
                 with self._lock:
                     self._ec2.hosts[instance.id].answered = True
                 self._save()
@@ -384,34 +384,3 @@ class Reconciler:
             write_atomically(folder.seed / "user-data", user_data, 0o600)
         if self._facts.apt_cache:
             write_atomically(folder.seed / "apt-cache", f"{self._facts.apt_cache}\n".encode(), 0o644)
-
-
-def read_shutdown(folder: InstanceFolder) -> str:
-    """Return how a host says it went down; empty if it did not.
-
-    The file is the host's to write, so it is opened without following links and little of it is read.
-    """
-    try:
-        descriptor = os.open(folder.shutdown, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(32).decode(errors="replace").strip()
-
-
-def ssh_answers(address: str, timeout_s: float = 1.0) -> bool:
-    """True if an SSH server says its name at `address`, port 22."""
-    try:
-        with socket.create_connection((address, 22), timeout=timeout_s) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
-
-
-def _started(pid: int) -> float:
-    """Return when a process started, Unix seconds (proc(5): field 22 of stat, in clock ticks since boot)."""
-    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    boot = next(
-        int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")
-    )
-    return boot + ticks / os.sysconf("SC_CLK_TCK")

@@ -26,6 +26,7 @@ PROMISED = frozenset(("ec2", "iam", "ssm"))
 DEFERRED = frozenset(("cloudwatch", "dynamodb", "s3", "sqs"))
 _DELAY_S = 0.5
 _LARGE = 64 * 1024
+_LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 
 
 class Snapshots:
@@ -38,6 +39,7 @@ class Snapshots:
         self._dirty = threading.Event()
         self._closed = False
         self._pending: set[str] = set()
+        self._used: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
         _teach_pickle()
         self._writer = threading.Thread(target=self._write_deferred, name="snapshots", daemon=True)
@@ -48,7 +50,7 @@ class Snapshots:
         file = self._file(service)
         try:
             with file.open("rb") as source:
-                found: dict[str, Any] = _Unpickler(source, self._blobs).load()
+                found: dict[str, Any] = _Unpickler(source, self._blobs, self._used).load()
         except FileNotFoundError:
             return {}
         except Exception:
@@ -59,10 +61,16 @@ class Snapshots:
         return found
 
     def restore_all(self) -> None:
-        """Put what was saved of every service but EC2 back into moto."""
+        """Put what was saved of every service but EC2 back into moto; drop large values that nothing uses now."""
         for name in sorted((PROMISED | DEFERRED) - {"ec2"}):
             for region, backend in self.restore(name).items():
-                _backends(name, self._account)[region] = backend
+                if name == "ssm":
+                    _backends(name, self._account)[region]._parameters = backend
+                else:
+                    _backends(name, self._account)[region] = backend
+        for blob in self._blobs.glob("*"):
+            if blob.name not in self._used:
+                blob.unlink()
 
     def changed(self, service: str, guard: contextlib.AbstractContextManager[Any] | None = None) -> None:
         """Save `service`: now if its answers promise something, soon if not. `guard` is held while it is read."""
@@ -93,6 +101,10 @@ class Snapshots:
             try:
                 buffer = io.BytesIO()
                 content = dict(_backends(service, self._account).items())
+                if service == "ssm":
+                    # Of SSM the parameters: the rest of its backend (documents, maintenance windows) has
+                    # functions in it, which cannot be pickled.
+                    content = {region: backend._parameters for region, backend in content.items()}
                 _Pickler(buffer, self._blobs).dump(content)
                 return buffer.getvalue()
             except RuntimeError:  # a request changed a dictionary meanwhile
@@ -145,6 +157,16 @@ class _Pickler(pickle.Pickler):
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._blobs = blobs
 
+    def reducer_override(self, obj: Any) -> Any:
+        # A lock's state is that of threads, which do not outlive the process: a new one takes its place.
+        if isinstance(obj, _RLOCK):
+            return threading.RLock, ()
+        if isinstance(obj, _LOCK):
+            return threading.Lock, ()
+        if isinstance(obj, threading.Condition):
+            return threading.Condition, ()
+        return NotImplemented
+
     def persistent_id(self, obj: Any) -> str | None:
         if type(obj) is not bytes or len(obj) < _LARGE:
             return None
@@ -157,11 +179,13 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any, blobs: Path) -> None:
+    def __init__(self, file: Any, blobs: Path, used: set[str]) -> None:
         super().__init__(file)
         self._blobs = blobs
+        self._used = used
 
     def persistent_load(self, pid: Any) -> bytes:
+        self._used.add(str(pid))
         return (self._blobs / str(pid)).read_bytes()
 
 
@@ -176,7 +200,7 @@ def _teach_pickle() -> None:
     from moto.ssm.models import ParameterDict
 
     def reduce(parameters: Any) -> tuple[Any, ...]:
-        state = {key: value for key, value in parameters.__dict__.items()}
+        state = dict(parameters.__dict__)
         items: Iterator[tuple[Any, Any]] = iter(list(dict.items(parameters)))
         return ParameterDict, (parameters.account_id, parameters.region_name), state, None, items
 

@@ -81,3 +81,15 @@ def collector():
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def program():
+    """Write a program: its path and its text."""
+    return executable
+
+
+@pytest.fixture(scope="session")
+def collector_file():
+    """Where labtool-collect is in the checkout."""
+    return COLLECT

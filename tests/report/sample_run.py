@@ -86,10 +86,13 @@ def record(sample: Sample) -> RunRecord:
     hourly = sum(host.price_per_hour_usd or 0 for host in hosts)
     early = START - timedelta(seconds=70)
     stages = [
-        ("launch", -70, -62, "ok"), ("deploy", -62, -12, "ok"), ("collectors", -12, -2, "ok"),
-        ("workload", 0, sample.seconds, sample.outcome), ("collect", sample.seconds + 1, sample.seconds + 9, "ok"),
+        ("launch", -70, -62, "ok"),
+        ("deploy", -62, -12, "ok"),
+        ("collectors", -12, -2, "ok"),
+        ("workload", 0, sample.seconds, sample.outcome),
+        ("collect", sample.seconds + 1, sample.seconds + 9, "ok"),
         ("tables", sample.seconds + 9, sample.seconds + 13, "ok"),
-    ]  # fmt: skip
+    ]
     return RunRecord(
         name="kafka-throughput" if sample.workload else "watch",
         lab="demo",
@@ -108,23 +111,33 @@ def record(sample: Sample) -> RunRecord:
         else {},
         hosts=hosts,
         versions={
-            "labtool": "0.1.0", "python": "3.11.2", "ansible-core": "2.19.0", "kafka": "4.3.0", "java": "17.0.17",
-            "kernel": "6.1.0-40-amd64", "sysstat": "12.6.1",
-        },  # fmt: skip
+            "labtool": "0.1.0",
+            "python": "3.11.2",
+            "ansible-core": "2.19.0",
+            "kafka": "4.3.0",
+            "java": "17.0.17",
+            "kernel": "6.1.0-40-amd64",
+            "sysstat": "12.6.1",
+        },
         artifacts={"kafka_2.13-4.3.0.tgz": "9c1f" * 32, "log4j-slf4j-impl-2.24.3.jar": "07be" * 32},
         machine={"os": "Debian GNU/Linux 12", "cpus": "2", "memory": "24 GiB"},
         command="labtool profile --minutes 5 --workload kafka-throughput",
         stages=[
             StageRecord(
-                name=name, start=START + timedelta(seconds=a), end=START + timedelta(seconds=b), outcome=outcome,
+                name=name,
+                start=START + timedelta(seconds=a),
+                end=START + timedelta(seconds=b),
+                outcome=outcome,
                 detail="stopped by ^C" if outcome == "interrupted" else "",
             )
             for name, a, b, outcome in stages
-        ],  # fmt: skip
+        ],
         missing=[Missing(what="GC log", why="the unit was not configured to write one", host="kafka-2")],
         cost={
-            "per_hour_usd": hourly, "window_usd": hourly * sample.seconds / 3600, "prices_dated": "2025-10-01",
-        },  # fmt: skip
+            "per_hour_usd": hourly,
+            "window_usd": hourly * sample.seconds / 3600,
+            "prices_dated": "2025-10-01",
+        },
     )
 
 
@@ -156,9 +169,15 @@ def host_metrics(run: RunDirectory, sample: Sample, rng: np.random.Generator, sh
     with tables.writer(run.tables, "host_metrics") as append:
         for number, name in enumerate(sample.names):
             broker = name.startswith("kafka")
-            level = (sample.broker_cpu * (1.18 if number == 1 else 0.93 + 0.02 * (number % 5))) if broker else sample.load_cpu
+            level = (
+                (sample.broker_cpu * (1.18 if number == 1 else 0.93 + 0.02 * (number % 5)))
+                if broker
+                else sample.load_cpu
+            )
             warm = 0.25 * np.exp(-second / 15.0)
-            cpu = np.clip(_wander(rng, n, level, 0.05) * (0.3 + 0.7 * shape / max(sample.capacity, 0.01)) + warm, 0.01, 1)
+            cpu = np.clip(
+                _wander(rng, n, level, 0.05) * (0.3 + 0.7 * shape / max(sample.capacity, 0.01)) + warm, 0.01, 1
+            )
             system = cpu * np.clip(_wander(rng, n, 0.31, 0.03), 0.1, 0.6)
             iowait = np.clip(_wander(rng, n, 0.015 if broker else 0.002, 0.01), 0, 0.2) * (1 - cpu)
             rate = (sample.offered or 60_000) * shape
@@ -199,13 +218,17 @@ def host_metrics(run: RunDirectory, sample: Sample, rng: np.random.Generator, sh
                 append(
                     pa.table(
                         [
-                            pa.array(when, pa.timestamp("us", tz="UTC")), pa.repeat(name, rows),
-                            pa.repeat(resource, rows), pa.repeat(device, rows), pa.repeat(metric, rows),
-                            pa.repeat(unit, rows), pa.array(values[keep].astype("float64")),
+                            pa.array(when, pa.timestamp("us", tz="UTC")),
+                            pa.repeat(name, rows),
+                            pa.repeat(resource, rows),
+                            pa.repeat(device, rows),
+                            pa.repeat(metric, rows),
+                            pa.repeat(unit, rows),
+                            pa.array(values[keep].astype("float64")),
                         ],
                         schema=tables.arrow_schema("host_metrics"),
                     )
-                )  # fmt: skip
+                )
             cloudwatch += _cloudwatch(sample, name, number, {"cpu": cpu, "rx": rx, "tx": tx, "write": write})
     tables.write(run.tables, "cloudwatch", cloudwatch)
 
@@ -224,15 +247,25 @@ def _cloudwatch(sample: Sample, name: str, number: int, truth: dict[str, np.ndar
             part = values[start : start + 60]
             base = float(part.sum() if total else part.mean())
             for statistic, value in (
-                ("Average", base), ("Minimum", base), ("Maximum", base), ("Sum", base), ("SampleCount", 1.0),
-            ):  # fmt: skip
+                ("Average", base),
+                ("Minimum", base),
+                ("Maximum", base),
+                ("Sum", base),
+                ("SampleCount", 1.0),
+            ):
                 rows.append(
                     {
-                        "time": START + timedelta(seconds=start), "host": name, "instance_id": f"i-0{number:016x}",
-                        "namespace": "AWS/EC2", "metric": metric, "statistic": statistic, "unit": unit,
-                        "period_s": 60, "value": value,
+                        "time": START + timedelta(seconds=start),
+                        "host": name,
+                        "instance_id": f"i-0{number:016x}",
+                        "namespace": "AWS/EC2",
+                        "metric": metric,
+                        "statistic": statistic,
+                        "unit": unit,
+                        "period_s": 60,
+                        "value": value,
                     }
-                )  # fmt: skip
+                )
     return rows
 
 
@@ -257,27 +290,38 @@ def workload(run: RunDirectory, sample: Sample, rng: np.random.Generator, shape:
             latency = role == "producer"
             intervals.append(
                 {
-                    "time": START + timedelta(seconds=end + lag), "duration_s": 5.0, "client": client, "role": role,
-                    "offered_rate": share if offered and role == "producer" else None, "rate": rate,
-                    "bytes_rate": rate * 100, "latency_avg_ms": average if latency else None,
+                    "time": START + timedelta(seconds=end + lag),
+                    "duration_s": 5.0,
+                    "client": client,
+                    "role": role,
+                    "offered_rate": share if offered and role == "producer" else None,
+                    "rate": rate,
+                    "bytes_rate": rate * 100,
+                    "latency_avg_ms": average if latency else None,
                     "latency_max_ms": float(rng.gamma(6, 2.2) * slow + average) if latency else None,
                     "errors": 0,
                 }
-            )  # fmt: skip
+            )
         producer = role == "producer"
         summary.append(
             {
-                "client": client, "role": role, "start": START + timedelta(seconds=lag),
-                "end": START + timedelta(seconds=sample.seconds - 1 + lag), "operations": int(done),
+                "client": client,
+                "role": role,
+                "start": START + timedelta(seconds=lag),
+                "end": START + timedelta(seconds=sample.seconds - 1 + lag),
+                "operations": int(done),
                 "errors": sample.errors if producer and position == 0 else 0,
-                "offered_rate": share if offered and producer else None, "rate": done / sample.seconds,
+                "offered_rate": share if offered and producer else None,
+                "rate": done / sample.seconds,
                 "bytes_rate": done * 100 / sample.seconds,
-                "latency_avg_ms": 3.1 if producer else None, "latency_max_ms": 412.0 if producer else None,
-                "p50_ms": 2.0 + position if producer else None, "p95_ms": 7.0 + position if producer else None,
+                "latency_avg_ms": 3.1 if producer else None,
+                "latency_max_ms": 412.0 if producer else None,
+                "p50_ms": 2.0 + position if producer else None,
+                "p95_ms": 7.0 + position if producer else None,
                 "p99_ms": 14.0 + 3 * position if producer else None,
                 "p999_ms": 96.0 + 31 * position if producer else None,
             }
-        )  # fmt: skip
+        )
     tables.write(run.tables, "workload_intervals", intervals)
     tables.write(run.tables, "workload_summary", summary)
 
@@ -294,23 +338,32 @@ def service(run: RunDirectory, sample: Sample, rng: np.random.Generator, shape: 
                 "Produce.TotalTimeMs.95thPercentile": ("ms", rng.gamma(8, 0.9) * slow),
                 "Produce.TotalTimeMs.99thPercentile": ("ms", rng.gamma(8, 1.9) * slow),
                 "Produce.TotalTimeMs.999thPercentile": ("ms", rng.gamma(8, 9) * slow),
-                "BrokerTopicMetrics.BytesInPerSec.OneMinuteRate": (
-                    "bytes/s", (sample.offered or 6e4) * 104 / sample.brokers * (1 - math.exp(-second / 40)),
+                "BytesInPerSec.Count": ("bytes", (sample.offered or 6e4) * 104 / sample.brokers * second),
+                "BytesInPerSec.Rate": ("bytes/s", (sample.offered or 6e4) * 104 / sample.brokers * rng.normal(1, 0.01)),
+                "BytesInPerSec.OneMinuteRate": (
+                    "bytes/s",
+                    (sample.offered or 6e4) * 104 / sample.brokers * (1 - math.exp(-second / 40)),
                 ),
-                "BrokerTopicMetrics.MessagesInPerSec.OneMinuteRate": (
-                    "operations/s", (sample.offered or 6e4) / sample.brokers * (1 - math.exp(-second / 40)),
+                "MessagesInPerSec.Rate": (
+                    "operations/s",
+                    (sample.offered or 6e4) / sample.brokers * rng.normal(1, 0.01),
                 ),
-                "RequestHandlerAvgIdlePercent": ("ratio", float(np.clip(rng.normal(0.71, 0.02), 0, 1))),
-                "UnderReplicatedPartitions": ("count", 0.0),
-                "HeapUsed": ("bytes", 4e8 + 3e8 * ((second * 7 + len(name)) % 60) / 60),
-            }  # fmt: skip
+                "RequestHandlerAvgIdlePercent.OneMinuteRate": ("ratio", float(np.clip(rng.normal(0.71, 0.02), 0, 1))),
+                "UnderReplicatedPartitions.Value": ("count", 0.0),
+                "G1YoungGeneration.Rate": ("ratio", float(rng.gamma(2, 0.002))),
+                "Memory.HeapMemoryUsed": ("bytes", 4e8 + 3e8 * ((second * 7 + len(name)) % 60) / 60),
+            }
             rows += [
                 {
-                    "time": START + timedelta(seconds=second), "host": name, "service": "kafka", "metric": metric,
-                    "unit": unit, "value": float(value),
+                    "time": START + timedelta(seconds=second),
+                    "host": name,
+                    "service": "kafka",
+                    "metric": metric,
+                    "unit": unit,
+                    "value": float(value),
                 }
                 for metric, (unit, value) in values.items()
-            ]  # fmt: skip
+            ]
     tables.write(run.tables, "service_metrics", rows)
 
 
@@ -327,22 +380,45 @@ def timeline(run: RunDirectory, sample: Sample) -> None:
     for i, task in enumerate(tasks):
         for j, host in enumerate(sample.names[: sample.brokers]):
             events.append(
-                {"start": at(-60 + 10 * i + j), "end": at(-54 + 10 * i + j), "host": host, "kind": "task", "name": task,
-                 "status": "changed"}
-            )  # fmt: skip
-    for name, a, b in (("launch", -70, -62), ("deploy", -62, -12), ("collectors", -12, -2), ("workload", 0, sample.seconds)):
+                {
+                    "start": at(-60 + 10 * i + j),
+                    "end": at(-54 + 10 * i + j),
+                    "host": host,
+                    "kind": "task",
+                    "name": task,
+                    "status": "changed",
+                }
+            )
+    for name, a, b in (
+        ("launch", -70, -62),
+        ("deploy", -62, -12),
+        ("collectors", -12, -2),
+        ("workload", 0, sample.seconds),
+    ):
         events.append({"start": at(a), "end": at(b), "kind": "stage", "name": name, "status": "ok"})
     if sample.workload:
         events.append({"start": at(0), "end": at(sample.warmup_s), "host": "", "kind": "warmup", "name": "warm-up"})
         events.append(
-            {"start": at(0), "end": at(sample.seconds), "host": "load-0", "kind": "workload", "name": "2 producers",
-             "status": "ok"}
-        )  # fmt: skip
+            {
+                "start": at(0),
+                "end": at(sample.seconds),
+                "host": "load-0",
+                "kind": "workload",
+                "name": "2 producers",
+                "status": "ok",
+            }
+        )
     if sample.fault is not None:
         events.append(
-            {"start": at(sample.fault), "end": at(sample.fault + 14), "host": "kafka-1", "kind": "fault",
-             "name": "kill", "detail": "SIGKILL to kafka.service"}
-        )  # fmt: skip
+            {
+                "start": at(sample.fault),
+                "end": at(sample.fault + 14),
+                "host": "kafka-1",
+                "kind": "fault",
+                "name": "kill",
+                "detail": "SIGKILL to kafka.service",
+            }
+        )
     tables.write(run.tables, "timeline", events)
     with run.timeline.open("w") as file:
         for event in events:
@@ -352,19 +428,26 @@ def timeline(run: RunDirectory, sample: Sample) -> None:
 def _clock(sample: Sample, rng: np.random.Generator) -> list[dict[str, object]]:
     return [
         {
-            "time": START + timedelta(seconds=at), "host": host, "phase": phase,
-            "offset_s": float(rng.normal(0, 2e-5)), "bound_s": 0.00021, "samples": 16,
+            "time": START + timedelta(seconds=at),
+            "host": host,
+            "phase": phase,
+            "offset_s": float(rng.normal(0, 2e-5)),
+            "bound_s": 0.00021,
+            "samples": 16,
         }
         for host in sample.names
         for phase, at in (("before", -1), ("during", sample.seconds / 2), ("after", sample.seconds + 1))
-    ]  # fmt: skip
+    ]
 
 
 def _observer(sample: Sample, rng: np.random.Generator) -> list[dict[str, object]]:
     return [
         {
-            "host": host, "window_s": float(sample.seconds), "cpu_s": float(0.004 * sample.seconds * rng.uniform(0.8, 1.2)),
-            "bytes_written": int(9_000 * sample.seconds), "bytes_sent": int(2_100 * sample.seconds),
+            "host": host,
+            "window_s": float(sample.seconds),
+            "cpu_s": float(0.004 * sample.seconds * rng.uniform(0.8, 1.2)),
+            "bytes_written": int(9_000 * sample.seconds),
+            "bytes_sent": int(2_100 * sample.seconds),
         }
         for host in sample.names
-    ]  # fmt: skip
+    ]

@@ -117,19 +117,19 @@ class CloudWatch:
         series = self.store.read(metric, start, end, period, unit)
         shown = unit or self.store.unit(metric, start, end)
         columns = {name: series.statistic(name) for name in names}
-        points = {
+        points: dict[int, dict[str, Any]] = {
             t: {"Timestamp": Stamp(t), **{name: float(columns[name][i]) for name in names}, "Unit": shown}
             for i, t in enumerate(series.times)
         }
         for name in extended:
             for t, value in zip(*self.store.percentile(metric, start, end, period, _rank(name), unit), strict=True):
                 point = points.setdefault(t, {"Timestamp": Stamp(t), "Unit": shown})
-                point.setdefault("ExtendedStatistics", {})[name] = value  # type: ignore[attr-defined]
+                point.setdefault("ExtendedStatistics", {})[name] = value
         ordered = [points[t] for t in sorted(points)]
         if call.protocol == "query":
             for point in ordered:  # a map in XML is a list of entries
                 if known := point.get("ExtendedStatistics"):
-                    entries = [{"key": k, "value": v} for k, v in known.items()]  # type: ignore[attr-defined]
+                    entries = [{"key": k, "value": v} for k, v in known.items()]
                     point["ExtendedStatistics"] = {"entry": entries[0]}
         return protocol.answer(call, {"Label": metric.name, "Datapoints": ordered})
 
@@ -191,9 +191,7 @@ class CloudWatch:
         if key not in cache:
             series = self.store.read(metric, start, end, period, unit)
             if reverse:
-                series = Series(
-                    *(c[::-1] for c in (series.times, series.sums, series.mins, series.maxs, series.counts))
-                )
+                series = series.reversed()
             for other in cache.values():  # metrics of one host have the same times: written once
                 if other.times == series.times:
                     series = Series(other.times, series.sums, series.mins, series.maxs, series.counts)

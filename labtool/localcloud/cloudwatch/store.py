@@ -49,6 +49,25 @@ ON CONFLICT (metric, time, unit) DO UPDATE SET
   sum = sum + excluded.sum, min = min(min, excluded.min), max = max(max, excluded.max),
   count = count + excluded.count
 """
+_READ = """
+SELECT time, sum, min, max, count FROM datum
+WHERE metric = ? AND time >= ? AND time < ? AND (? IS NULL OR unit = ?) ORDER BY time
+"""
+_READ_SLOTS = """
+SELECT ? + (time - ?) / ? * ? AS slot, sum(sum), min(min), max(max), sum(count) FROM datum
+WHERE metric = ? AND time >= ? AND time < ? AND (? IS NULL OR unit = ?) GROUP BY slot ORDER BY slot
+"""
+_READ_SPREADS = """
+SELECT ? + (time - ?) / ? * ? AS slot, min, max, count, spread FROM datum
+WHERE metric = ? AND time >= ? AND time < ? AND (? IS NULL OR unit = ?) ORDER BY slot
+"""
+_MERGE = """
+INSERT INTO datum
+SELECT metric, time / :coarse * :coarse, unit, sum(sum), min(min), max(max), sum(count), NULL FROM datum
+WHERE time < :limit AND time % :coarse <> 0 GROUP BY 1, 2, 3
+ON CONFLICT (metric, time, unit) DO UPDATE SET spread = NULL, sum = sum + excluded.sum,
+  min = min(min, excluded.min), max = max(max, excluded.max), count = count + excluded.count
+"""
 
 
 class Metric(NamedTuple):
@@ -89,6 +108,10 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def reversed(self) -> Series:
+        """Return the same points, newest first."""
+        return Series(self.times[::-1], self.sums[::-1], self.mins[::-1], self.maxs[::-1], self.counts[::-1])
 
     def statistic(self, name: str) -> Sequence[float]:
         """Return SampleCount, Sum, Minimum, Maximum or Average of each point."""
@@ -138,23 +161,15 @@ class Store:
         key = self._ids.get(metric)
         if key is None:
             return EMPTY
-        restrict = "" if unit is None else f" AND unit = {UNITS.index(unit)}"
+        code = None if unit is None else UNITS.index(unit)
         if period <= 60:
-            rows = self._select(
-                "SELECT time, sum, min, max, count FROM datum WHERE metric = ? AND time >= ? AND time < ?"
-                f"{restrict} ORDER BY time",
-                (key, start, end),
-            )
+            rows = self._select(_READ, (key, start, end, code, code))
             if not rows:
                 return EMPTY
             times = [row[0] for row in rows]
             if _on_grid(times, start, period):
                 return Series(*zip(*rows, strict=True))
-        rows = self._select(
-            "SELECT ? + (time - ?) / ? * ? AS slot, sum(sum), min(min), max(max), sum(count) FROM datum"
-            f" WHERE metric = ? AND time >= ? AND time < ?{restrict} GROUP BY slot ORDER BY slot",
-            (start, start, period, period, key, start, end),
-        )
+        rows = self._select(_READ_SLOTS, (start, start, period, period, key, start, end, code, code))
         return Series(*zip(*rows, strict=True)) if rows else EMPTY
 
     def unit(self, metric: Metric, start: int, end: int) -> str:
@@ -170,12 +185,8 @@ class Store:
     ) -> tuple[list[int], list[float]]:
         """Return times and the `rank`-th percentiles (0–100); periods whose single values are unknown are left out."""
         key = self._ids.get(metric)
-        restrict = "" if unit is None else f" AND unit = {UNITS.index(unit)}"
-        rows = self._select(
-            "SELECT ? + (time - ?) / ? * ? AS slot, min, max, count, spread FROM datum"
-            f" WHERE metric = ? AND time >= ? AND time < ?{restrict} ORDER BY slot",
-            (start, start, period, period, key, start, end),
-        )
+        code = None if unit is None else UNITS.index(unit)
+        rows = self._select(_READ_SPREADS, (start, start, period, period, key, start, end, code, code))
         times, values = [], []
         for slot, group in itertools.groupby(rows, key=lambda row: row[0]):
             known: list[tuple[float, float]] | None = []
@@ -207,17 +218,13 @@ class Store:
         """Apply the retention: merge what is too old for its resolution, drop what is too old for any."""
         now = time.time() if now is None else now
         with self._writing, self._connection() as connection:
-            for (fine, kept), (coarse, _) in itertools.pairwise(RETENTION):
+            for (_, kept), (coarse, _) in itertools.pairwise(RETENTION):
                 limit = int(now - kept) // coarse * coarse
-                old = f"time < {limit} AND time % {coarse} <> 0 AND time % {max(fine, 1)} = 0"
+                connection.execute(_MERGE, {"coarse": coarse, "limit": limit})
                 connection.execute(
-                    "INSERT INTO datum SELECT metric, time / ? * ?, unit, sum(sum), min(min), max(max), sum(count),"
-                    f" NULL FROM datum WHERE {old} GROUP BY 1, 2, 3"
-                    " ON CONFLICT (metric, time, unit) DO UPDATE SET spread = NULL, sum = sum + excluded.sum,"
-                    " min = min(min, excluded.min), max = max(max, excluded.max), count = count + excluded.count",
-                    (coarse, coarse),
+                    "DELETE FROM datum WHERE time < :limit AND time % :coarse <> 0",
+                    {"coarse": coarse, "limit": limit},
                 )
-                connection.execute(f"DELETE FROM datum WHERE {old}")
             connection.execute("DELETE FROM datum WHERE time < ?", (int(now - RETENTION[-1][1]),))
             connection.execute(
                 "DELETE FROM metric WHERE last < ? AND NOT EXISTS (SELECT 1 FROM datum WHERE metric = metric.id)",

@@ -164,7 +164,7 @@ def _time_title(analysis: Analysis, clients: list[Client]) -> str:
     said = []
     if len(means):
         low, high = float(np.min(means)), float(np.max(means))
-        said.append(f"Mean latency stayed between {fmt.number(low, 2)} and {fmt.milliseconds(float(f'{high:.2g}'))}")
+        said.append(f"Mean latency went from {fmt.latency_range(float(f'{low:.2g}'), float(f'{high:.2g}'))}")
     if slowest is not None and slowest.window is not None:
         value = slowest.evidence["latency_ms"]
         text = fmt.milliseconds(float(value)) if isinstance(value, float) else fmt.UNKNOWN

@@ -34,10 +34,19 @@ def moves(series: list[Labelled]) -> bool:
     return bool(len(values)) and float(np.ptp(values)) > 1e-9 * max(1.0, float(np.abs(values).max()))
 
 
+def worth_drawing(key: tuple[str, str], everything: dict[tuple[str, str], list[Labelled]]) -> bool:
+    """Return False for request times, which have a figure, and for what a rate of the same name says better."""
+    service, metric = key
+    name, _, attribute = metric.rpartition(".")
+    if REQUEST_TIME.fullmatch(metric):
+        return False
+    return attribute not in ("Count", "CollectionTime", "OneMinuteRate") or (service, f"{name}.Rate") not in everything
+
+
 def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
     """Draw the metrics that move and are not drawn as request times; the rest is in the table."""
     everything = metrics(data)
-    moving = {key: s for key, s in everything.items() if not REQUEST_TIME.fullmatch(key[1]) and moves(s)}
+    moving = {key: s for key, s in everything.items() if worth_drawing(key, everything) and moves(s)}
     if not moving or data.length_s <= 0:
         return []
     shown = dict(list(moving.items())[:MOST])
@@ -62,7 +71,7 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
             columns["unit"] += [one.unit] * len(one.series)
         unit = series[0].unit
         top = max(float(np.nanmax(one.series.v, initial=0.0)) for one in series) * 1.15
-        style.amount_axis(axes, unit, 1.0 if unit == "ratio" and top <= 1.15 else top or 1.0)
+        style.amount_axis(axes, unit, 1.0 if unit == "ratio" and 0.5 < top <= 1.15 else top or 1.0)
         axes.set_title(_short(metric), loc="left", fontsize=9, color=style.INK, pad=4)
         if unit not in ("ratio", "bytes", "bytes/s", "count", ""):
             axes.set_ylabel(unit, fontsize=8.5)
@@ -109,8 +118,9 @@ def _legend(drawn: Any, looks: dict[str, dict[str, Any]]) -> None:
 
 
 def _short(metric: str) -> str:
-    """Leave out what is the same for every metric of its kind and does not fit."""
-    text = metric.replace("BrokerTopicMetrics.", "").replace("OneMinuteRate", "1-minute rate").replace(".", " ")
+    """Leave out what the unit says, and what does not fit."""
+    name = metric.removesuffix(".Rate").removesuffix(".Value")
+    text = name.replace("OneMinuteRate", "1-minute mean").replace(".", " ")
     return text if len(text) <= 46 else text[:45] + "…"
 
 

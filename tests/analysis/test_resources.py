@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_run import flat, record, run_data
+
+from labtool.analysis import resources
+from labtool.analysis.data import Series
+from labtool.analysis.resources import busiest, usage
+
+
+def found(data):
+    return {finding.id: finding for finding in resources.findings(data, usage(data))}
+
+
+def with_signal(host, **signals):
+    data = run_data()
+    return run_data(signals={**data.signals, host: {**data.signals[host], **signals}})
+
+
+def test_the_busiest_is_named_with_when():
+    level = np.full(300, 0.2)
+    level[120:180] = 0.85
+    data = with_signal("kafka-0", cpu=Series(np.arange(1.0, 301.0), level))
+    top = busiest(usage(data))
+    assert (top.host, top.resource, top.peak_window) == ("kafka-0", "cpu", (120.0, 180.0))
+    assert "85 %" in found(data)["resource.busiest"].sentence
+    assert "120–180 s" in found(data)["resource.busiest"].sentence
+
+
+def test_memory_is_never_the_busiest():
+    data = with_signal("kafka-0", memory=flat(0.99))
+    assert busiest(usage(data)).resource == "cpu"
+    assert found(data)["resource.memory.kafka-0"].severity == "warning"
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.05, "ok"), (0.2, "problem")])
+def test_saturated_is_a_tenth_of_the_time(share, severity):
+    level = np.full(300, 0.5)
+    level[: int(300 * share)] = 0.97
+    data = with_signal("kafka-1", cpu=Series(np.arange(1.0, 301.0), level))
+    assert found(data)["resource.system"].severity == severity
+
+
+def test_the_load_host_is_judged_apart():
+    said = found(with_signal("load-0", cpu=flat(0.98)))
+    assert said["resource.generator"].severity == "problem"
+    assert said["resource.system"].severity == "ok"
+
+
+def test_a_full_core_of_the_load_host_is_a_caution():
+    said = found(with_signal("load-0", cpu=flat(0.5), cpu_core=flat(0.99)))
+    assert said["resource.generator"].severity == "warning"
+    assert "core" in said["resource.generator"].sentence
+
+
+def test_without_a_bandwidth_the_networks_utilisation_is_not_stated():
+    finding = found(run_data())["resource.network"]
+    assert finding.severity == "note" and "not known" in finding.sentence
+
+
+def test_with_a_bandwidth_it_is():
+    hosts = [host.model_copy(update={"network_bits_per_s": 17e6}) for host in record().hosts]
+    finding = found(run_data(record=record(hosts=hosts)))["resource.network"]
+    assert finding.evidence["utilisation"] == pytest.approx(16 / 17)
+    assert finding.severity == "problem"
+
+
+def test_dropped_packets_are_counted():
+    finding = found(with_signal("kafka-0", net_lost=flat(2.0)))["resource.network"]
+    assert finding.evidence["packets_lost"] == pytest.approx(600)
+    assert finding.severity == "warning"
+
+
+def test_stolen_time_is_said():
+    assert found(with_signal("kafka-0", cpu_steal=flat(0.1)))["trust.steal"].host == "kafka-0"
+    assert "trust.steal" not in found(run_data())
+
+
+def test_warmup_does_not_count():
+    level = np.where(np.arange(300) < 100, 1.0, 0.1)
+    data = with_signal("kafka-0", cpu=Series(np.arange(1.0, 301.0), level))
+    data = run_data(signals=data.signals, record=record(warmup_s=100.0))
+    assert next(u for u in usage(data) if u.host == "kafka-0").peak == pytest.approx(0.1)
+
+
+def test_no_counters_is_a_refusal():
+    assert found(run_data(signals={}))["resource.none"].severity == "refused"
+
+
+def test_the_controllers_cpus_are_read_from_words():
+    assert resources.machine_cpus(run_data(record=record(machine={"cpus": "2 of Xeon"}))) == 2
+    assert resources.machine_cpus(run_data()) is None

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+from small_run import START, flat, record, run_data
+
+from labtool.analysis import trust
+from labtool.analysis.data import ClockReading, Event, ObserverCost, Series
+from labtool.dataset.run import Missing, StageRecord
+
+
+def found(data):
+    return {finding.id: finding for finding in trust.findings(data)}
+
+
+def test_what_run_json_says_is_missing_is_said_as_it_is():
+    data = run_data(record=record(missing=[Missing(what="journal", why="the host did not answer", host="kafka-0")]))
+    assert found(data)["missing.1"].sentence == "Journal of kafka-0: the host did not answer."
+
+
+def test_failed_interrupted_and_unfinished_stages():
+    stages = [
+        StageRecord(name="deploy", start=START, end=START, outcome="failed", detail="kafka-1 gave up."),
+        StageRecord(name="workload", start=START, end=START + timedelta(seconds=9), outcome="interrupted"),
+        StageRecord(name="collect", start=START),
+        StageRecord(name="report", start=START),
+    ]
+    said = found(run_data(record=record(stages=stages)))
+    assert said["stage.deploy"].sentence == "The stage “deploy” failed: kafka-1 gave up."
+    assert said["stage.workload"].severity == "warning"
+    assert said["stage.unfinished"].sentence.endswith(": collect never reported an end.")
+
+
+def test_holes_in_a_hosts_counters():
+    t = np.concatenate([np.arange(1.0, 181.0), np.arange(197.0, 301.0)])
+    data = run_data()
+    data = run_data(signals={**data.signals, "kafka-1": {"cpu": Series(t, t * 0 + 0.5)}})
+    finding = found(data)["gaps"]
+    assert (finding.host, finding.window) == ("kafka-1", (180.0, 196.0))
+
+
+def test_a_silent_host_is_named_unless_its_reason_is():
+    data = run_data()
+    signals = {host: one for host, one in data.signals.items() if host != "kafka-1"}
+    assert "kafka-1" in found(run_data(signals=signals))["missing.counters"].sentence
+    why = record(missing=[Missing(what="counters", why="unreachable", host="kafka-1")])
+    assert "missing.counters" not in found(run_data(signals=signals, record=why))
+
+
+def test_clock_bound_and_a_step():
+    readings = (
+        ClockReading(0, "kafka-0", "before", 0.0001, 0.0002, 8),
+        ClockReading(300, "kafka-0", "after", 0.0002, 0.0002, 8),
+    )
+    said = found(run_data(clocks=readings))
+    assert said["clock.bound"].severity == "ok" and said["clock.bound"].evidence["bound_s"] == 0.0004
+    assert "clock.step.kafka-0" not in said
+    stepped = (*readings[:1], ClockReading(300, "kafka-0", "after", 0.9, 0.0002, 8))
+    said = found(run_data(clocks=stepped))
+    assert said["clock.bound"].severity == "warning"
+    assert "between before and after" in said["clock.step.kafka-0"].sentence
+
+
+def test_the_observers_cost():
+    cheap = (ObserverCost("kafka-0", 300.0, 1.2, 1e6, 2e5), ObserverCost("kafka-1", 300.0, None, None, 1e5))
+    finding = found(run_data(observers=cheap))["observer.cost"]
+    assert finding.severity == "ok"
+    assert finding.evidence["core_ratio"] == 0.004
+    assert finding.evidence["bytes_sent"] == 3e5
+    dear = (ObserverCost("kafka-0", 300.0, 30.0, 1e6, 2e5),)
+    assert found(run_data(observers=dear))["observer.cost"].severity == "warning"
+    unknown = (ObserverCost("kafka-0", 300.0, None, None, None),)
+    assert "observer.none" in found(run_data(observers=unknown))
+
+
+def test_hosts_that_share_one_machine():
+    shared = record(cloud="local", machine={"cpus": "2"})
+    assert found(run_data(record=shared))["trust.shared_machine"].evidence == {"vcpus": 6, "cpus": 2}
+    assert "trust.shared_machine" not in found(run_data(record=record(cloud="local", machine={"cpus": "8"})))
+    assert "trust.shared_machine" not in found(run_data(record=record(machine={"cpus": "2"})))
+
+
+def test_hosts_that_show_one_disk():
+    rng = np.random.default_rng(1)
+    writes = Series(np.arange(1.0, 301.0), rng.uniform(1e5, 1e7, 300))
+    own = Series(np.arange(1.0, 301.0), rng.uniform(1e5, 1e7, 300))
+    base = run_data().signals
+    same = {host: {**one, "disk_write": writes} for host, one in base.items()}
+    assert "kafka-0, kafka-1 and load-0" in found(run_data(signals=same))["trust.shared_disk"].sentence
+    apart = {**same, "kafka-1": {**base["kafka-1"], "disk_write": own}}
+    assert "trust.shared_disk" not in found(run_data(signals=apart))
+
+
+def test_short_windows_warmup_and_none():
+    assert "window.short" in found(run_data(length_s=45.0))
+    assert "window.warmup" in found(run_data(record=record(warmup_s=400.0)))
+    assert "window.none" in found(run_data(length_s=0.0))
+    assert "window.one" in found(run_data())
+
+
+def test_faults_are_named():
+    data = run_data(events=(Event(120.0, 130.0, "kafka-1", "fault", "kill", "", ""),))
+    assert "kill on kafka-1 at 120 s" in found(data)["faults"].sentence
+
+
+def test_flat_is_no_gap():
+    assert "gaps" not in found(run_data(signals={"kafka-0": {"cpu": flat(0.5)}}))

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_run import START, client, flat, record, run_data, summary
+
+from labtool.analysis.analyse import analyse
+from labtool.dataset.run import StageRecord
+
+
+def said(**changes):
+    return analyse(run_data(**changes))
+
+
+def test_kept_up():
+    found = said()
+    assert found.verdict.severity == "ok"
+    assert found.verdict.sentence == (
+        "The brokers kept up with 10,000 records/s; the busiest resource was the CPU of kafka-1 at 70 %."
+    )
+    assert [h.id for h in found.headlines] == ["offered", "achieved", "p50", "p99", "errors", "busiest"]
+
+
+def test_failed_operations_take_the_ok_away():
+    found = said(summaries=(summary(errors=12.0),))
+    assert found.verdict.severity == "warning" and "12 operations failed" in found.verdict.sentence
+
+
+def test_fell_short_with_saturated_brokers():
+    signals = {**run_data().signals, "kafka-1": {"cpu": flat(0.98)}}
+    found = said(clients=(client(7000.0),), signals=signals)
+    assert (found.verdict.severity, found.verdict.label) == ("problem", "Fell short")
+    assert found.verdict.sentence.startswith("The brokers fell short: 7,000 records/s of 10,000 records/s (70 %)")
+
+
+def test_fell_short_and_nothing_was_saturated():
+    found = said(clients=(client(7000.0),))
+    assert "nothing that was measured was saturated" in found.verdict.sentence
+
+
+def test_a_saturated_generator_refuses_the_claim():
+    signals = {**run_data().signals, "load-0": {"cpu": flat(0.99)}}
+    found = said(clients=(client(7000.0),), signals=signals)
+    assert found.verdict.severity == "refused"
+    assert "says nothing about what the brokers can carry" in found.verdict.sentence
+
+
+def test_too_close_to_call():
+    found = said(clients=(client(9850 + 1500 * np.sin(np.arange(60) / 9)),))
+    assert (found.verdict.severity, found.verdict.label) == ("refused", "Too close to call")
+
+
+def test_too_few_points():
+    found = said(clients=(client(10_000.0, seconds=30),), length_s=30.0)
+    assert (found.verdict.severity, found.verdict.label) == ("refused", "Too few points")
+
+
+def test_no_rate_offered():
+    found = said(clients=(client(52_000.0, offered=None),), summaries=(summary(offered=None),))
+    assert found.verdict.label == "Unthrottled"
+    assert found.headlines[0].value is None
+
+
+def test_no_workload():
+    found = said(record=record(workload=None), clients=(), summaries=())
+    assert found.verdict.label == "Watched"
+    assert 4 <= len(found.headlines) <= 6
+
+
+def test_a_workload_without_numbers():
+    assert said(clients=(), summaries=()).verdict.label == "No load measured"
+
+
+def test_an_interrupted_run_says_so_in_its_verdict():
+    stages = [StageRecord(name="workload", start=START, end=START, outcome="interrupted")]
+    found = said(record=record(stages=stages))
+    assert found.verdict.severity == "warning"
+    assert "its stage “workload” was interrupted" in found.verdict.sentence
+
+
+def test_nothing_at_all():
+    found = analyse(replace(run_data(), signals={}, clients=(), summaries=(), hosts=(), length_s=0.0))
+    assert found.verdict.severity == "refused"
+    assert all(h.value in (None, 0, 0.0) for h in found.headlines)
+
+
+def test_the_worst_percentile_is_the_headline_and_its_range_the_bound():
+    found = said(summaries=(summary(p99=10.0), summary(name="load-0/producer-2", p99=90.0)))
+    p99 = next(h for h in found.headlines if h.id == "p99")
+    assert (p99.text, p99.unit, p99.value) == ("90", "ms", 90.0)
+    assert "10 to 90 ms" in p99.bound
+
+
+@pytest.mark.parametrize("field", ["sentence", "bound"])
+def test_the_same_data_says_the_same(field):
+    first, second = said(), said()
+    assert [getattr(f, field) for f in first.findings] == [getattr(f, field) for f in second.findings]
+
+
+def test_limits_hold_what_a_reader_must_know_first():
+    limits = [finding.id for finding in said().limits]
+    assert "window.one" in limits and "latency.measured" in limits
+    assert "load.rate" not in limits

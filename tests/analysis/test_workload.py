@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_run import client, record, run_data, summary
+
+from labtool.analysis import workload
+from labtool.analysis.workload import dips, load_of, total_rate
+
+
+def found(data):
+    return {finding.id: finding for finding in workload.findings(data)}
+
+
+@given(
+    st.lists(st.floats(0, 1e5), min_size=4, max_size=40),
+    st.floats(0, 4.9),
+    st.sampled_from([1.0, 5.0, 7.0]),
+)
+def test_no_operation_is_lost_or_made_by_resampling(rates, offset, width):
+    one = client(rates, seconds=len(rates) * 5 + offset, start=offset)
+    total = total_rate([one], 0.0, 400.0, width)
+    for end, rate in zip(total.t, total.v, strict=True):
+        if np.isfinite(rate):
+            overlap = np.clip(np.minimum(one.end, end) - np.maximum(one.start, end - width), 0, None)
+            assert rate * width == pytest.approx(float((one.rate * overlap).sum()), rel=1e-6, abs=0.06 * one.rate.max())
+    inside = (total.t - width >= one.start[0]) & (total.t <= one.end[-1])
+    assert np.isfinite(total.v[inside]).all(), "only where it begins and ends may a step be unknown"
+
+
+def test_clients_are_added_not_averaged():
+    total = total_rate([client(1000.0), client(3000.0, name="load-0/producer-2")], 0, 300, 5)
+    assert total.v == pytest.approx(np.full(60, 4000.0))
+
+
+def test_a_hole_in_one_client_makes_the_total_unknown():
+    whole = client(1000.0)
+    keep = (whole.end <= 100) | (whole.end > 130)
+    holed = replace(
+        client(1000.0, name="load-0/producer-2"),
+        **{
+            name: getattr(whole, name)[keep]
+            for name in (
+                "end",
+                "duration",
+                "offered",
+                "rate",
+                "bytes_rate",
+                "latency_avg",
+                "latency_max",
+                "p50",
+                "p90",
+                "p99",
+                "errors",
+            )
+        },
+    )
+    total = total_rate([whole, holed], 0, 300, 5)
+    unknown = total.t[~np.isfinite(total.v)]
+    assert unknown.tolist() == [105.0, 110.0, 115.0, 120.0, 125.0, 130.0]
+
+
+def test_kept_up():
+    load = load_of(run_data(), "producer")
+    assert (load.offered, load.achieved, load.intervals) == (10_000.0, pytest.approx(10_000.0), 60)
+    assert found(run_data())["load.rate"].severity == "ok"
+
+
+def test_a_shortfall_is_sized_and_bounded():
+    data = run_data(clients=(client(8000 + 100 * np.sin(np.arange(60))),), summaries=())
+    finding = found(data)["load.rate"]
+    assert finding.severity == "problem"
+    assert "8,00" in finding.sentence and "of the 10,000 records/s offered" in finding.sentence
+    assert "±" in finding.bound and "95 %" in finding.bound
+
+
+def test_a_shortfall_within_the_interval_is_no_shortfall():
+    rates = 9850 + 1500 * np.sin(np.arange(60) / 9)
+    assert found(run_data(clients=(client(rates),)))["load.rate"].severity == "warning"
+
+
+def test_no_rate_offered_is_no_claim():
+    data = run_data(clients=(client(52_000.0, offered=None),), summaries=(summary(offered=None),))
+    assert load_of(data, "producer").ratio is None
+    assert "no rate was offered" in found(data)["load.rate"].sentence
+
+
+def test_warmup_is_left_out():
+    rates = np.where(np.arange(60) < 12, 1000.0, 10_000.0)
+    data = run_data(record=record(warmup_s=60.0), clients=(client(rates),))
+    load = load_of(data, "producer")
+    assert load.achieved == pytest.approx(10_000.0)
+    assert load.span == (60.0, 300.0)
+
+
+def test_a_dip_is_found_though_the_mean_kept_up():
+    rates = np.full(60, 10_100.0)
+    rates[30:33] = 6000.0
+    load = load_of(run_data(clients=(client(rates),)), "producer")
+    assert dips(load) == [(150.0, 165.0, 6000.0)]
+    assert "150–165 s" in found(run_data(clients=(client(rates),)))["load.dips"].sentence
+
+
+def test_clients_that_end_seconds_apart_are_no_fall_but_one_that_dies_is():
+    near = (client(5000.0, offered=5000.0), client(5000.0, offered=5000.0, seconds=295, name="load-0/producer-2"))
+    assert load_of(run_data(clients=near, summaries=()), "producer").achieved == pytest.approx(10_000.0)
+    dead = (client(5000.0, offered=5000.0), client(5000.0, offered=5000.0, seconds=150, name="load-0/producer-2"))
+    data = run_data(clients=dead, summaries=())
+    load = load_of(data, "producer")
+    assert load.achieved == pytest.approx(7500.0)
+    assert load.early == ("load-0/producer-2",)
+    assert "load-0/producer-2" in found(data)["load.early"].sentence
+
+
+def test_a_workload_shorter_than_the_window_is_said():
+    data = run_data(clients=(client(10_000.0, seconds=120),))
+    assert found(data)["load.covered"].evidence == {"covered_s": 120.0, "measured_s": 300.0}
+
+
+def test_errors_unknown_are_not_zero():
+    data = run_data(summaries=(summary(errors=None),))
+    assert found(data)["load.errors"].severity == "refused"
+    assert found(run_data(summaries=(summary(errors=3.0),)))["load.errors"].severity == "problem"
+
+
+def test_consumers_that_fall_behind():
+    reader = client(9000.0, name="load-0/consumer-1", role="consumer", offered=None)
+    finding = found(run_data(clients=(client(10_000.0), reader)))["load.consumers"]
+    assert finding.severity == "warning" and "90" in finding.sentence
+
+
+def test_a_total_alone_has_no_interval():
+    load = load_of(run_data(clients=()), "producer")
+    assert (load.achieved, load.interval, load.intervals) == (10_000.0, None, 0)
+    assert workload.bound_of(load) == "no interval: the clients gave only a total"

@@ -1,0 +1,22 @@
+"""Runs made from a seed, built once for all tests of the report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import sample_run
+
+
+@pytest.fixture(scope="session")
+def sample_report(tmp_path_factory):
+    """A whole run with its report."""
+    from labtool.report.build import build_report
+
+    run = sample_run.build(tmp_path_factory.mktemp("runs"))
+    build_report(run)
+    return run

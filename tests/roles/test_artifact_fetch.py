@@ -1,0 +1,217 @@
+"""The artifact is fetched once, from the first source that has it, and only ever as what it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.roles.modules import load
+
+fetching = load("roles/artifact/library/artifact_fetch.py")
+CONTENT = b"an archive" * 1000
+SHA512 = hashlib.sha512(CONTENT).hexdigest()
+
+
+class Site:
+    """A web server that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.cut: set[str] = set()
+        self.asked: list[str] = []
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                site.asked.append(self.path)
+                content = site.files.get(self.path)
+                if content is None:
+                    self.send_error(404)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: len(content) // 2] if self.path in site.cut else content)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def url(self, folder: str) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/{folder}"
+
+
+@pytest.fixture
+def site(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    served = Site()
+    yield served
+    served.server.shutdown()
+    served.server.server_close()
+
+
+def arguments(tmp_path, **changes):
+    return {
+        "name": "thing",
+        "version": "1.0",
+        "filename": "thing-1.0.tgz",
+        "cache": str(tmp_path / "cache"),
+        "mirror": "",
+        "sites": [],
+        "sha512": "",
+        "maven": [],
+        "maven_sha512": "",
+        "connect_timeout": 2,
+    } | changes
+
+
+def run(tmp_path, check_mode=False, **changes):
+    return fetching.Fetch(arguments(tmp_path, **changes)).run(check_mode)
+
+
+def test_site_with_its_checksum(site, tmp_path):
+    site.files = {"/now/thing-1.0.tgz": CONTENT, "/now/thing-1.0.tgz.sha512": f"{SHA512}  thing-1.0.tgz\n".encode()}
+    first = run(tmp_path, sites=[site.url("now")])
+    assert (first["changed"], first["sha512"], first["source"]) == (True, SHA512, "site")
+    record = json.loads((tmp_path / "cache/thing-1.0.tgz.json").read_text())
+    assert record["sha512"] == SHA512 and record["size"] == len(CONTENT) and record["origin"].endswith("thing-1.0.tgz")
+    asked = len(site.asked)
+    second = run(tmp_path, sites=[site.url("now")])
+    assert second["changed"] is False and second["path"] == first["path"]
+    assert len(site.asked) == asked
+
+
+def test_order_is_mirror_then_site_then_archive(site, tmp_path):
+    site.files = {"/old/thing-1.0.tgz": CONTENT}
+    folders = {"mirror": site.url("mirror"), "sites": [site.url("now"), site.url("old")], "sha512": SHA512}
+    assert run(tmp_path, **folders)["origin"].startswith(site.url("old"))
+    assert site.asked == ["/mirror/thing-1.0.tgz", "/now/thing-1.0.tgz", "/old/thing-1.0.tgz"]
+
+
+def test_mirror_is_never_asked_for_the_checksum(site, tmp_path):
+    site.files = {"/mirror/thing-1.0.tgz": CONTENT, "/mirror/thing-1.0.tgz.sha512": SHA512.encode()}
+    with pytest.raises(fetching.SourceError, match="no checksum to verify it with"):
+        run(tmp_path, mirror=site.url("mirror"))
+    assert not any(path.endswith(".sha512") for path in site.asked)
+
+
+def test_mirror_is_taken_with_the_sites_checksum(site, tmp_path):
+    site.files = {"/mirror/thing-1.0.tgz": CONTENT, "/now/thing-1.0.tgz.sha512": SHA512.encode()}
+    assert run(tmp_path, mirror=site.url("mirror"), sites=[site.url("now")])["source"] == "mirror"
+
+
+@pytest.mark.parametrize("what", ["cut", "altered"])
+def test_bad_download_is_refused_and_the_next_source_asked(site, tmp_path, what):
+    site.files = {"/bad/thing-1.0.tgz": CONTENT, "/good/thing-1.0.tgz": CONTENT}
+    if what == "cut":
+        site.cut = {"/bad/thing-1.0.tgz"}
+    else:
+        site.files["/bad/thing-1.0.tgz"] = CONTENT.replace(b"a", b"b")
+    result = run(tmp_path, sites=[site.url("bad"), site.url("good")], sha512=SHA512)
+    assert result["origin"].startswith(site.url("good"))
+    with pytest.raises(fetching.SourceError, match="cut short" if what == "cut" else "SHA-512"):
+        run(tmp_path / "other", sites=[site.url("bad")], sha512=SHA512)
+    assert [path.name for path in (tmp_path / "other/cache").iterdir() if not path.name.endswith(".lock")] == []
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-5], lambda b: b"x" + b[1:], lambda _: b""])
+def test_damaged_cache_is_fetched_again(site, tmp_path, damage):
+    site.files = {"/now/thing-1.0.tgz": CONTENT}
+    first = run(tmp_path, sites=[site.url("now")], sha512=SHA512)
+    archive = tmp_path / "cache/thing-1.0.tgz"
+    archive.write_bytes(damage(CONTENT))
+    again = run(tmp_path, sites=[site.url("now")], sha512=SHA512)
+    assert again["changed"] and again["sha512"] == first["sha512"]
+    assert archive.read_bytes() == CONTENT
+
+
+def test_file_put_by_hand_needs_a_checksum(tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "thing-1.0.tgz").write_bytes(CONTENT)
+    with pytest.raises(fetching.SourceError):
+        run(tmp_path)
+    assert (cache / "thing-1.0.tgz").exists(), "what somebody put there is theirs"
+    (cache / "thing-1.0.tgz.sha512").write_text(f"{SHA512}  thing-1.0.tgz\n")
+    assert run(tmp_path)["source"] == "cache"
+
+
+def test_unreachable_site_is_given_up_soon(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(fetching.SourceError, match=r"no-such-host\.invalid"):
+        run(tmp_path, sites=["http://no-such-host.invalid/now"], sha512=SHA512)
+    assert time.monotonic() - began < 10
+
+
+def test_concurrent_calls_fetch_once(site, tmp_path):
+    site.files = {"/now/thing-1.0.tgz": CONTENT}
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: run(tmp_path, sites=[site.url("now")], sha512=SHA512), range(4)))
+    assert sum(result["changed"] for result in results) == 1
+    assert site.asked == ["/now/thing-1.0.tgz"]
+
+
+def test_check_mode_fetches_nothing(site, tmp_path):
+    result = run(tmp_path, check_mode=True, sites=[site.url("now")])
+    assert result["changed"] and site.asked == []
+
+
+GNUPG = "thing.tgz:\n" + "\n".join(
+    " ".join(SHA512[at : at + 8].upper() for at in range(row, row + 64, 8)) for row in (0, 64)
+)
+
+
+@pytest.mark.parametrize("text", [SHA512, f"{SHA512}  a.tgz\n", f"{SHA512} *a.tgz\n", f"a.tgz: {SHA512}\n", GNUPG])
+def test_checksum_files_of_both_kinds(text):
+    assert fetching.parse_sha512(text) == SHA512
+
+
+@pytest.mark.parametrize("text", ["", "thing.tgz", "<html>not found</html>", SHA512[:-1]])
+def test_what_is_no_checksum_file(text):
+    with pytest.raises(fetching.SourceError):
+        fetching.parse_sha512(text)
+
+
+def test_assembled_archive_is_the_same_every_time(tmp_path):
+    digests = set()
+    for turn, names in enumerate((["b.jar", "a.jar"], ["a.jar", "b.jar"])):
+        libs = tmp_path / str(turn)
+        libs.mkdir()
+        for name in names:
+            (libs / name).write_bytes(name.encode())
+            (libs / name).chmod(0o600 if turn else 0o664)
+        archive = tmp_path / f"{turn}.tar"
+        fetching.deterministic_tar(libs, "thing-1.0", archive)
+        digests.add(fetching.file_sha512(archive))
+        with tarfile.open(archive) as tar:
+            assert tar.getnames() == ["thing-1.0/libs/a.jar", "thing-1.0/libs/b.jar"]
+    assert len(digests) == 1
+
+
+def test_maven_is_the_last_source(site, tmp_path, monkeypatch):
+    libs = tmp_path / "libs"
+    libs.mkdir()
+    (libs / "a.jar").write_bytes(b"jar")
+    monkeypatch.setattr(
+        fetching, "assemble", lambda _coordinates, prefix, into: fetching.deterministic_tar(libs, prefix, into)
+    )
+    result = run(tmp_path, sites=[site.url("now")], maven=["g:a:1"])
+    assert result["source"] == "maven" and result["path"].endswith("thing-1.0-maven.tar")
+    assert run(tmp_path, sites=[site.url("now")], maven=["g:a:1"])["changed"] is False
+    with pytest.raises(fetching.SourceError, match="refused"):
+        run(tmp_path / "pinned", maven=["g:a:1"], maven_sha512="0" * 128)
+
+
+def test_without_maven_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching.shutil, "which", lambda _name: None)
+    with pytest.raises(fetching.SourceError, match="apt-get install maven"):
+        run(tmp_path, maven=["g:a:1"])

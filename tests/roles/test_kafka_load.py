@@ -1,0 +1,144 @@
+"""The driver on the load host: its command lines, and its clients' ends, with a made-up tool in place of Kafka's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+import time
+
+import pytest
+
+from tests.roles.modules import ROOT, load
+
+driver = load("playbooks/workloads/files/kafka_load.py", "kafka_load")
+
+TOOL = """#!/bin/sh
+echo "$@"
+case "$1" in
+  consumer*) exec sleep 30 ;;
+  *) test -z "$FAIL" || { echo "no such topic" >&2; exit 3; }; echo done; exec sleep "${SLEEP:-0}" ;;
+esac
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    tool = tmp_path / "kafka-tool"
+    tool.write_text(TOOL)
+    tool.chmod(0o755)
+
+    def make(**changes):
+        given = {
+            "tool": str(tool),
+            "version": "4.3.0",
+            "bootstrap": "a:9092",
+            "topic": "t",
+            "producers": 2,
+            "consumers": 1,
+            "rate": 1001,
+            "record_size": 100,
+            "acks": "all",
+            "properties": ["linger.ms=5"],
+            "duration_s": 1,
+            "warmup_s": 0.5,
+            "start_at": 0,
+            "output": str(tmp_path / "out"),
+        } | changes
+        path = tmp_path / "plan.json"
+        path.write_text(json.dumps(given))
+        return driver.Plan.read(path)
+
+    return make
+
+
+def words(command, option):
+    return command[command.index(option) + 1]
+
+
+def test_options_since_4_2(plan):
+    command = driver.producer_command(plan(), 0)
+    assert words(command, "--bootstrap-server") == "a:9092"
+    assert command[command.index("--command-property") + 1 :] == ["acks=all", "client.id=producer-1", "linger.ms=5"]
+    assert (words(command, "--reporting-interval"), words(command, "--warmup-records")) == ("1000", "250")
+    assert (words(command, "--throughput"), words(command, "--num-records")) == ("501", "501")
+    assert "--num-records" in driver.consumer_command(plan())
+
+
+@pytest.mark.parametrize("version", ["3.9.2", "4.1.1"])
+def test_options_before_4_2(plan, version):
+    command = driver.producer_command(plan(version=version), 1)
+    assert command[command.index("--producer-props") + 1] == "bootstrap.servers=a:9092"
+    assert not {"--bootstrap-server", "--reporting-interval", "--warmup-records"} & set(command)
+    assert "--messages" in driver.consumer_command(plan(version=version))
+
+
+@pytest.mark.parametrize("rate", [0, -1])
+def test_as_fast_as_possible(plan, rate):
+    command = driver.producer_command(plan(rate=rate), 0)
+    assert words(command, "--throughput") == "-1"
+    assert "--warmup-records" not in command
+    assert plan(rate=rate).producer_rate(0) is None
+
+
+def test_the_rate_is_shared_without_loss(plan):
+    for producers in range(1, 8):
+        whole = plan(rate=1001, producers=producers)
+        assert sum(whole.producer_rate(at) for at in range(producers)) == 1001
+
+
+def test_clients_run_and_end(plan, tmp_path):
+    began = time.time()
+    assert driver.drive(plan(consumers=2)) == 0
+    assert time.time() - began < 8
+    out = tmp_path / "out"
+    told = {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
+    assert set(told) == {"consumer-1", "consumer-2", "producer-1", "producer-2"}
+    assert told["producer-1"]["exit_code"] == 0 and not told["producer-1"]["stopped"]
+    assert told["consumer-1"]["stopped"], "a consumer is ended when the producers are done"
+    stamp, _, line = (out / "producer-2.out").read_text().splitlines()[0].partition(" ")
+    assert began <= int(stamp) / 1e6 <= time.time()
+    assert line.startswith("producer-perf-test --topic t")
+
+
+def test_a_producer_that_falls_behind_is_ended(plan, monkeypatch, tmp_path):
+    monkeypatch.setenv("SLEEP", "30")
+    monkeypatch.setattr(driver, "GRACE_S", 0.2)
+    began = time.monotonic()
+    assert driver.drive(plan(consumers=0)) == 0
+    assert time.monotonic() - began < 5
+    assert json.loads((tmp_path / "out/producer-1.json").read_text())["stopped"]
+
+
+def test_a_failure_is_told_with_its_words(plan, monkeypatch):
+    monkeypatch.setenv("FAIL", "1")
+    made = plan(consumers=0)
+    assert driver.drive(made) == 1
+    assert driver.failures(made) == [
+        "producer-1 ended with 3: no such topic",
+        "producer-2 ended with 3: no such topic",
+    ]
+
+
+def test_clients_of_several_hosts_start_together(plan):
+    at = time.time() + 1
+    driver.drive(plan(consumers=0, producers=1, start_at=at))
+    assert json.loads((plan().output / "producer-1.json").read_text())["started_us"] / 1e6 >= at
+
+
+def test_packing(plan, tmp_path, monkeypatch):
+    made = plan()
+    made.output.mkdir()
+    (made.output / "producer-1.out").write_text("1 x\n")
+    monkeypatch.setattr(driver.subprocess, "run", lambda *_a, **_k: None)
+    assert driver.pack(made) == 0
+    with tarfile.open(f"{made.output}.tar.gz") as tar:
+        assert tar.getnames() == ["producer-1.out"]
+
+
+def test_usage():
+    done = subprocess.run(
+        [sys.executable, ROOT / "playbooks/workloads/files/kafka_load.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "kafka_load.py run PLAN.json" in done.stderr

@@ -1,0 +1,149 @@
+"""The workload's parser on what the tools of 3.9.2 and 4.3.0 really printed, whole, cut and spoiled."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+
+from labtool.dataset import parsers
+from labtool.dataset.schema import TABLES
+from labtool.errors import DataError
+from tests.roles.modules import FIXTURES, ROOT
+
+PARSER = ROOT / "playbooks/workloads/kafka-throughput.py"
+
+
+@pytest.fixture(params=["3.9.2", "4.3.0"])
+def raw(request, tmp_path):
+    shutil.copytree(FIXTURES / f"throughput-{request.param}", tmp_path / "kafka-throughput/load-0")
+    return tmp_path
+
+
+@pytest.fixture
+def newest(tmp_path):
+    shutil.copytree(FIXTURES / "throughput-4.3.0", tmp_path / "kafka-throughput/load-0")
+    return tmp_path
+
+
+def parse(raw):
+    return parsers.workload(PARSER, raw, {})
+
+
+def of(rows, client):
+    return [row for row in rows if row["client"] == client]
+
+
+def test_rows_are_of_the_tables(raw):
+    tables = parse(raw)
+    assert set(tables) == {"workload_intervals", "workload_summary"}
+    for name, rows in tables.items():
+        columns = {column.name for column in TABLES[name]}
+        assert rows and all(set(row) == columns for row in rows)
+
+
+def test_intervals_are_placed_in_time_and_do_not_overlap(raw):
+    for client in {row["client"] for row in parse(raw)["workload_intervals"]}:
+        rows = of(parse(raw)["workload_intervals"], client)
+        for before, after in itertools.pairwise(rows):
+            assert after["time"].timestamp() - after["duration_s"] >= before["time"].timestamp() - 0.15
+        assert all(row["time"].tzinfo is UTC for row in rows)
+
+
+def test_summary_of_4_3_leaves_the_warm_up_out(newest):
+    first, second = (of(parse(newest)["workload_summary"], f"load-0/producer-{at}")[0] for at in (1, 2))
+    assert first["operations"] == second["operations"] == 75000
+    assert (first["p50_ms"], first["p95_ms"], first["p99_ms"], first["p999_ms"]) == (53, 271, 456, 536)
+    assert (first["rate"], first["latency_avg_ms"], first["latency_max_ms"]) == (4857.512953, 86.81, 550.0)
+    assert first["offered_rate"] == 5000 and first["bytes_rate"] == pytest.approx(485751.2953)
+    assert first["end"] == datetime.fromtimestamp(1795248472.783966, UTC)
+    assert (first["end"] - first["start"]).total_seconds() == pytest.approx(75000 / 4857.512953, abs=1e-5)
+
+
+def test_summary_of_3_9(tmp_path):
+    shutil.copytree(FIXTURES / "throughput-3.9.2", tmp_path / "kafka-throughput/load-0")
+    row = of(parse(tmp_path)["workload_summary"], "load-0/producer-1")[0]
+    assert (row["operations"], row["p999_ms"], row["offered_rate"]) == (12000, 937, 1000)
+    assert len(of(parse(tmp_path)["workload_intervals"], "load-0/producer-1")) == 2
+
+
+def test_consumer_counts_each_record_once(newest):
+    tables = parse(newest)
+    row = of(tables["workload_summary"], "load-0/consumer-1")[0]
+    assert row["operations"] == 195863 and row["offered_rate"] is None and row["p50_ms"] is None
+    first = of(tables["workload_intervals"], "load-0/consumer-1")[0]
+    assert first["duration_s"] == pytest.approx(6.485 + 0.735), "joining the group is part of it"
+
+
+def spoil(raw, client, change):
+    path = raw / "kafka-throughput/load-0" / f"{client}.out"
+    path.write_text(change(path.read_text()))
+    return path
+
+
+def test_a_cut_last_line_is_left_out(newest):
+    whole = len(of(parse(newest)["workload_intervals"], "load-0/consumer-1"))
+    spoil(newest, "consumer-1", lambda text: text[:-30])
+    assert len(of(parse(newest)["workload_intervals"], "load-0/consumer-1")) == whole - 1
+
+
+def test_every_cut_is_read_or_told(newest):
+    path = newest / "kafka-throughput/load-0/producer-1.out"
+    text = path.read_text()
+    for end in range(0, len(text), 97):
+        path.write_text(text[:end])
+        rows = of(parse(newest).get("workload_intervals", []), "load-0/producer-1")
+        assert len(rows) <= 18
+
+
+def test_ended_before_its_summary(newest):
+    spoil(newest, "producer-1", lambda text: "".join(text.splitlines(keepends=True)[:-2]))
+    row = of(parse(newest)["workload_summary"], "load-0/producer-1")[0]
+    assert row["p99_ms"] is None
+    assert row["operations"] == pytest.approx(91_365, abs=5)
+    assert row["latency_max_ms"] == 1504.0
+
+
+def test_without_a_rate_nothing_is_offered(newest):
+    path = newest / "kafka-throughput/load-0/producer-1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"offered_rate": None}))
+    tables = parse(newest)
+    assert {row["offered_rate"] for row in of(tables["workload_intervals"], "load-0/producer-1")} == {None}
+
+
+def test_failed_sends_are_counted_where_they_happened(newest):
+    (newest / "kafka-throughput/load-0/producer-1.err").write_text(
+        "1795248455000000 org.apache.kafka.common.errors.TimeoutException: Expiring 3 record(s)\n"
+        "1795248455000001 \tat org.apache.kafka.clients.producer.Something(Something.java)\n"
+        "1795248456000000 org.apache.kafka.common.errors.NotEnoughReplicasException: no\n"
+    )
+    tables = parse(newest)
+    assert of(tables["workload_summary"], "load-0/producer-1")[0]["errors"] == 2
+    assert [row["errors"] for row in of(tables["workload_intervals"], "load-0/producer-1")][:5] == [0, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("client", ["producer-1", "consumer-1"])
+def test_a_line_of_something_else_is_named(newest, client):
+    path = spoil(newest, client, lambda text: text.replace("\n", "\n1795248452000000 Segmentation fault\n", 1))
+    with pytest.raises(DataError, match=rf"{path.name}:2: .*Segmentation fault"):
+        parse(newest)
+
+
+def test_a_line_without_its_time_is_named(newest):
+    spoil(newest, "producer-1", lambda text: "hello\n" + text)
+    with pytest.raises(DataError, match=r"producer-1\.out:1: 'hello' is no time"):
+        parse(newest)
+
+
+def test_cut_parameters_are_named(newest):
+    path = newest / "kafka-throughput/load-0/producer-1.json"
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(DataError, match=r"producer-1\.json is no JSON"):
+        parse(newest)
+
+
+def test_a_run_without_the_workload(tmp_path):
+    assert parse(tmp_path) == {}
