@@ -18,14 +18,14 @@ test: setup ## Lint and all tests: quick, browser, roles, end to end
 	$(call say,lint)
 	@$(MAKE) --no-print-directory run-lint
 	$(call say,quick tests)
-	@$(RUN)/pytest -q -m "not hosts and not browser"
+	@$(RUN)/pytest -q -n 2 -m "not hosts and not browser"
 	$(call say,the report in a browser)
 	@$(RUN)/pytest -q -m browser
 	$(call say,roles and end to end: real hosts and brokers)
 	@$(RUN)/pytest -v -m hosts
 
 test-quick: setup-python ## The quick tests: under a minute, no hosts needed
-	@$(RUN)/pytest -q -m "not hosts and not browser"
+	@$(RUN)/pytest -q -n 2 -m "not hosts and not browser"
 
 test-roles: setup ## The role tests alone
 	@$(RUN)/pytest -v -m hosts tests/roles

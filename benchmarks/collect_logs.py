@@ -11,6 +11,7 @@ not for everybody (mode 0640), so fetch needs `become`; --readable makes them 06
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import shlex
@@ -208,6 +209,7 @@ def plain(given: argparse.Namespace) -> tuple[Lab, ssh.Access]:
         for n, address in enumerate(given.address)
     )
     control = Path(tempfile.mkdtemp(prefix="lt-"))
+    atexit.register(shutil.rmtree, control, ignore_errors=True)
     return Lab("benchmark", "", hosts), ssh.Access(given.key, given.known_hosts, control)
 
 

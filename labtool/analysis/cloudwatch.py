@@ -168,7 +168,10 @@ def findings(data: RunData, comparisons: list[Comparison]) -> list[Finding]:
         sentence = "There are no CloudWatch metrics in this run, so the hosts' own counters stand alone."
         return [Finding("cloudwatch.none", "missing", "note", sentence)]
     if not comparisons:
-        sentence = "No CloudWatch period lies whole within the hosts' own measurements, so the two cannot be compared."
+        sentence = (
+            "No CloudWatch period lies whole within the hosts' own measurements, so the two cannot be compared: a "
+            "window of three periods holds one."
+        )
         return [Finding("cloudwatch.short", "trust", "refused", sentence, figure="cloudwatch-1")]
     said = [_disagreement(one) for one in comparisons if not one.agrees]
     agreeing = [one for one in comparisons if one.agrees]

@@ -64,7 +64,9 @@ def findings(data: RunData, load: Load) -> list[Finding]:
     median, tail = known.get("p50"), known.get("p99")
     if median and tail:
         several = len(tail.by_client) > 1
-        sentence = f"Half of the {load.noun} took {fmt.latency_range(median.low, median.high)} or less, 99 of 100 took {fmt.latency_range(tail.low, tail.high)} or less."
+        half = fmt.latency_range(median.low, median.high)
+        most = fmt.latency_range(tail.low, tail.high)
+        sentence = f"Half of the {load.noun} took {half} or less, 99 of 100 took {most} or less."
         resolution = "whole milliseconds" if whole_milliseconds(known.values()) else "as the tool prints it"
         bound = resolution
         if several:

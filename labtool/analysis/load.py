@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -54,7 +55,7 @@ def load(directory: RunDirectory) -> RunData:
         disks=disks,
         cloudwatch=cloudwatch,
         service=service,
-        clients=clients,
+        clients=tuple(_trimmed(client, summaries) for client in clients),
         summaries=summaries,
         events=events,
         clocks=clocks,
@@ -212,6 +213,23 @@ def _clients(reader: Reader, since: float, length: float) -> tuple[Client, ...]:
             )
         )
     return tuple(found)
+
+
+def _trimmed(client: Client, summaries: tuple[ClientSummary, ...]) -> Client:
+    """Begin a client's first interval with its first operation, where its summary knows that.
+
+    A tool prints its first line some time after it was started; until its first operation it had not yet begun.
+    """
+    first = next((s.start for s in summaries if (s.name, s.role) == (client.name, client.role)), None)
+    if first is None or not len(client.end) or not client.start[0] < first < client.end[0]:
+        return client
+    scale = client.duration[:1] / (client.end[:1] - first)
+
+    def scaled(rates: Floats) -> Floats:
+        return np.concatenate((rates[:1] * scale, rates[1:]))
+
+    duration = np.concatenate((client.end[:1] - first, client.duration[1:]))
+    return replace(client, duration=duration, rate=scaled(client.rate), bytes_rate=scaled(client.bytes_rate))
 
 
 def _summaries(reader: Reader, since: float) -> tuple[ClientSummary, ...]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from labtool.analysis import format as fmt
-from labtool.analysis.data import RunData
+from labtool.analysis.data import RunData, Series
 from labtool.analysis.model import Finding, Severity
 from labtool.analysis.resources import machine_cpus
 from labtool.analysis.statistics import gaps
@@ -30,6 +30,7 @@ def findings(data: RunData) -> list[Finding]:
         *_gaps(data),
         *_faults(data),
         *_shared_machine(data),
+        *_machine_saturated(data),
         *_shared_disk(data),
         *_clocks(data),
         *_observer(data),
@@ -198,25 +199,71 @@ def _shared_machine(data: RunData) -> list[Finding]:
     ]
 
 
+MACHINE_SATURATED = 0.9
+"""Mean utilisation of the machine from which on its hosts must have waited for processors: with little idle time in
+the mean, the second-to-second peaks have none."""
+
+
+def _machine_saturated(data: RunData) -> list[Finding]:
+    """On one machine, say when the machine itself was full: a host's own counters show such waiting as idle time."""
+    busy = machine_utilisation(data)
+    if data.record.cloud != "local" or busy is None or busy < MACHINE_SATURATED:
+        return []
+    sentence = (
+        f"The machine that carries the hosts was itself {fmt.percent(busy)} busy over the window: the hosts waited for "
+        "its processors, which their own counters cannot show; read every rate as a lower and every latency as an "
+        "upper bound."
+    )
+    brief = f"The machine under the hosts was {fmt.percent(busy)} busy: rates are lower bounds, latencies upper ones."
+    evidence = {"machine_utilisation": busy, "threshold": MACHINE_SATURATED}
+    return [Finding("trust.machine_saturated", "trust", "warning", sentence, "", evidence, brief=brief)]
+
+
+def machine_utilisation(data: RunData) -> float | None:
+    """Return the share of its CPU time the machine spent busy in the window (0…1), None where nobody measured it."""
+    try:
+        return float(data.record.machine["cpu_utilisation"])
+    except (KeyError, ValueError):
+        return None
+
+
 def _shared_disk(data: RunData) -> list[Finding]:
-    """Two hosts whose disks write the same bytes in the same seconds show one disk."""
+    """On one machine, say where hosts show the same disk: devices of one name whose written bytes run together."""
+    if data.record.cloud != "local":
+        return []
     same: set[str] = set()
     hosts = [host for host in data.hosts if len(data.signal(host, "disk_write")) >= 10]
     for left, right in pairwise(hosts):
-        a, b = data.signal(left, "disk_write"), data.signal(right, "disk_write")
-        times, at_a, at_b = np.intersect1d(np.round(a.t, 3), np.round(b.t, 3), return_indices=True)
-        va, vb = a.v[at_a], b.v[at_b]
-        busy = (va > 0) | (vb > 0)
-        if len(times) >= 10 and busy.sum() >= 5 and np.isclose(va[busy], vb[busy], rtol=0.02).mean() > 0.8:
+        if data.disks.get(left) == data.disks.get(right) and _run_together(
+            data.signal(left, "disk_write"), data.signal(right, "disk_write")
+        ):
             same |= {left, right}
     if not same:
         return []
     sentence = (
-        f"The disk counters of {fmt.listed(sorted(same))} are equal second by second: they are those of one disk "
+        f"The disk counters of {fmt.listed(sorted(same))} run together: they are those of one disk "
         "that the hosts share, not each host's own traffic."
     )
     brief = "The hosts' disk counters are those of one shared disk, not each host's own."
     return [Finding("trust.shared_disk", "trust", "warning", sentence, figure="hosts", brief=brief)]
+
+
+def _run_together(left: Series, right: Series) -> bool:
+    """Return True if two hosts' bytes, added up over time, end within a tenth and never part by more than a burst.
+
+    The hosts read one counter at different moments of a second, so that single seconds differ.
+    """
+    start, end = max(left.t[0], right.t[0]), min(left.t[-1], right.t[-1])
+    at = np.arange(start, end, max(left.step, right.step))
+    if len(at) < 10:
+        return False
+    a, b = (
+        np.interp(at, one.t, np.cumsum(one.v * np.diff(one.t, prepend=one.t[0] - one.step))) for one in (left, right)
+    )
+    a, b = a - a[0], b - b[0]
+    burst = max(float(left.v.max()), float(right.v.max())) * max(left.step, right.step)
+    alike = abs(a[-1] - b[-1]) <= 0.1 * max(a[-1], b[-1])
+    return bool(a[-1] > 0 and alike and np.abs(a - b).max() <= 1.25 * burst)
 
 
 def _clocks(data: RunData) -> list[Finding]:

@@ -76,22 +76,32 @@ def run_workload(
 
 def report(
     run: Annotated[Path | None, typer.Argument(help="A run's folder. [default: the lab's latest]")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask CloudWatch again first: its data settle.")] = False,
     lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
     json: options.Json = False,
 ) -> None:
     """Make a run's report again, without hosts.
 
     Its tables and findings too, from the files in its folder.
     """
-    from labtool.cli.connect import settings
+    from labtool.cli.connect import connect_existing, settings
+    from labtool.cli.display import Display
     from labtool.dataset.run import RunDirectory
-    from labtool.experiment.gather import build
+    from labtool.experiment import gather
 
-    chosen = settings(lab=lab)
+    chosen = settings(lab=lab, cloud=cloud, region=region)
     directory = RunDirectory((run or chosen.runs / chosen.lab / "latest").resolve())
     directory.read()
-    build(directory)
-    finish(directory, json=json)
+    with Display() as display:
+        if refresh:
+            gather.refresh(connect_existing(chosen, display), directory, display)
+        else:
+            display.stage("tables")
+            gather.build(directory)
+        draw(directory, display)
+    tell(directory, json=json)
 
 
 def measure(
@@ -149,25 +159,26 @@ def measure(
             observers=[PlayDisplay(work.display)],
             watcher=work.display,
         )
-        work.display.stage("report")
-        from labtool.report.build import build_report
-
-        build_report(measured.directory)
-    finish(measured.directory, json=json, built=True)
+        draw(measured.directory, work.display)
+    tell(measured.directory, json=json)
     if measured.failure is not None:
         raise measured.failure
 
 
-def finish(directory: Any, *, json: bool, built: bool = False) -> None:
-    """Draw the report where that is still to be done, and say what it says and where it is."""
+def draw(directory: Any, display: Any) -> None:
+    """Draw the report."""
+    display.stage("report")
+    from labtool.report.build import build_report
+
+    build_report(directory)
+
+
+def tell(directory: Any, *, json: bool) -> None:
+    """Print what the report says and where it is."""
     import json as text
 
     from labtool.cli import render
 
-    if not built:
-        from labtool.report.build import build_report
-
-        build_report(directory)
     summary = text.loads((directory.path / "summary.json").read_text())
     if json:
         render.data({"run": str(directory.path), "report": str(directory.report), **summary})

@@ -18,7 +18,6 @@ from labtool.dataset import compressed
 from labtool.dataset.cloudwatch import FOLDER, Answer, Query, write
 from labtool.dataset.run import Missing, RunDirectory
 from labtool.errors import CloudError
-from labtool.topology import Host
 
 QUERIES_PER_REQUEST = 500
 POINTS_PER_REQUEST = 100_800
@@ -34,6 +33,18 @@ class MetricClient(Protocol):
     def get_metric_data(self, **kwargs: Any) -> Any:
         """Answer up to 500 queries."""
         ...
+
+
+class Instance(Protocol):
+    """What is asked about: a host of a lab, or of a run's record."""
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+
+    @property
+    def instance_id(self) -> str:
+        """EC2's id of it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Plan:
 
 
 def plan(
-    hosts: Sequence[Host],
+    hosts: Sequence[Instance],
     start: datetime,
     end: datetime,
     *,

@@ -8,7 +8,7 @@ What is derived here:
 - memory `utilisation` = 1 - available / total, where the total is free + used + buffers + cached + slab.
 - network `utilisation` is there only where the interface says how fast it is, and is then the busier direction's.
 
-In a container `eth0` and `lo` are the network devices, and a disk device may be the machine's, shared with others.
+In a container `eth0` and `lo` are the network devices; disks and `pressure` may be the machine's, shared with others.
 """
 
 from __future__ import annotations

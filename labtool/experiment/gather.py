@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from labtool import stacks
 from labtool.cloud.session import Session
@@ -14,7 +14,7 @@ from labtool.dataset import clock as clock_rows
 from labtool.dataset import parsers, tables
 from labtool.dataset.run import RunDirectory, RunRecord
 from labtool.errors import DataError
-from labtool.experiment import software
+from labtool.experiment import machine, software
 from labtool.experiment.journal import Journal
 from labtool.progress import Progress
 from labtool.ssh import Access
@@ -32,6 +32,9 @@ def gather(session: Session, access: Access, lab: Lab, journal: Journal, progres
         measure_clocks(access, lab.running, journal, "after")
         offsets = clock_rows.latest(clock_rows.read(directory.raw)[0])
         narrow(directory, record, offsets)
+        busy = machine.utilisation(directory, record.window_start, record.window_end)
+        if busy is not None:
+            record.machine["cpu_utilisation"] = f"{busy:.3f}"
         software.note(access, lab.running, record)
         got = hosts_files.gather(
             access,
@@ -48,10 +51,10 @@ def gather(session: Session, access: Access, lab: Lab, journal: Journal, progres
             if result.manifest is not None:
                 _size(record, name, result.manifest.vcpus, result.manifest.memory_bytes)
     with journal.stage("CloudWatch"):
-        pull_cloudwatch(session, lab.hosts, journal)
+        pull_cloudwatch(session, journal)
     with journal.stage("tables"):
         build(directory, record)
-        journal.save()
+        note_unsettled(journal)
 
 
 def narrow(directory: RunDirectory, record: RunRecord, offsets: Mapping[str, float]) -> None:
@@ -84,11 +87,44 @@ def measure_clocks(access: Access, hosts: Sequence[Host], journal: Journal, phas
         journal.missing(each.what, each.why, each.host)
 
 
-def pull_cloudwatch(session: Session, hosts: Sequence[Host], journal: Journal) -> None:
-    """Pull every EC2 metric of the window; say so where the last points may not have arrived yet."""
+UNSETTLED = "CloudWatch's last points"
+
+
+def note_unsettled(journal: Journal) -> None:
+    """Say so where CloudWatch does not show the window's last whole minute yet, and how to fetch it later."""
     record = journal.record
     assert record.window_start is not None and record.window_end is not None
-    wanted = cloudwatch.plan(hosts, record.window_start, record.window_end)
+    last = record.window_end.replace(second=0, microsecond=0) - timedelta(minutes=1)
+    if last < record.window_start:
+        return  # no whole minute lies within it
+    shown: dict[str, datetime] = {}
+    if tables.exists(journal.directory.tables, "cloudwatch"):
+        table = tables.read(journal.directory.tables, "cloudwatch", only=["time", "host", "metric"])
+        for row in table.to_pylist():
+            if row["metric"] == "CPUUtilization":
+                shown[row["host"]] = max(shown.get(row["host"], row["time"]), row["time"])
+    late = [host.name for host in record.hosts if host.name not in shown or shown[host.name] < last]
+    record.missing = [each for each in record.missing if each.what != UNSETTLED]
+    if late:
+        why = f"they had not arrived for {', '.join(late)}; `labtool report RUN --refresh` asks again"
+        journal.missing(UNSETTLED, why)
+    journal.save()
+
+
+def refresh(session: Session, directory: RunDirectory, progress: Progress) -> None:
+    """Ask CloudWatch again for a run's window: its data settle for some minutes. Later answers win."""
+    journal = Journal(directory, directory.read(), progress)
+    with journal.stage("CloudWatch, again"):
+        pull_cloudwatch(session, journal)
+    build(directory, journal.record)
+    note_unsettled(journal)
+
+
+def pull_cloudwatch(session: Session, journal: Journal) -> None:
+    """Pull every EC2 metric of the window."""
+    record = journal.record
+    assert record.window_start is not None and record.window_end is not None
+    wanted = cloudwatch.plan(record.hosts, record.window_start, record.window_end)
     for missing in cloudwatch.pull(session.client("cloudwatch"), wanted, journal.directory):
         journal.missing(missing.what, missing.why, missing.host)
 

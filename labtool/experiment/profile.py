@@ -31,6 +31,7 @@ from labtool.collect import live, observer
 from labtool.dataset.run import HostRecord, RunDirectory, RunRecord
 from labtool.errors import LabtoolError
 from labtool.experiment import gather as gathering
+from labtool.experiment import machine
 from labtool.experiment.deploy import running_everywhere
 from labtool.experiment.journal import Journal
 from labtool.progress import Progress
@@ -193,9 +194,12 @@ def _live(
 ) -> tuple[tuple[datetime, datetime], LabtoolError | None]:
     """Watch the hosts for the window, while the workload runs if there is one; return the window."""
     failure: LabtoolError | None = None
-    with watched(access, lab, watcher, journal), journal.stage("workload" if asked.workload else "watch") as stage:
+    with (
+        watched(access, lab, watcher, journal),
+        machine.recorded(journal.directory),
+        journal.stage("workload" if asked.workload else "watch") as stage,
+    ):
         start = datetime.now(UTC)
-        machine = machine_jiffies()
         if asked.workload is None:
             until = time.monotonic() + asked.seconds
             while (remaining := until - time.monotonic()) > 0 and not cancel.wait(min(remaining, 1.0)):
@@ -209,18 +213,9 @@ def _live(
                 journal.missing("a whole workload", failure.message.splitlines()[0])
         watcher.left(None)
         end = datetime.now(UTC)
-        busy, total = (after - before for after, before in zip(machine_jiffies(), machine, strict=True))
-        # Where the hosts share this machine, its own load is what they waited for; no counter of theirs shows it.
-        journal.record.machine["cpu_utilisation"] = f"{busy / max(total, 1):.3f}"
         if cancel.is_set():
             stage.outcome, stage.detail = "interrupted", "^C"
     return (start, end), failure
-
-
-def machine_jiffies() -> tuple[int, int]:
-    """Return the busy and all CPU time of this machine so far, in jiffies (proc(5), /proc/stat)."""
-    counts = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return sum(counts) - counts[3] - counts[4], sum(counts)
 
 
 def run_workload(

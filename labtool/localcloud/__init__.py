@@ -6,7 +6,7 @@ at `Endpoint.url`, as it would on AWS.
 
 from __future__ import annotations
 
-from labtool.localcloud.checks import Check, checks
 from labtool.localcloud.lifecycle import Endpoint, Status, exists, prepare, start, status, stop
+from labtool.localcloud.requirements import Check, checks
 
 __all__ = ["Check", "Endpoint", "Status", "checks", "exists", "prepare", "start", "status", "stop"]

@@ -21,6 +21,7 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
+from labtool.localcloud.engine import mac_address
 from labtool.localcloud.hostkey import new_host_key
 
 ACCOUNT = "123456789012"
@@ -159,6 +160,7 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
             for nic in instance.nics.values():
                 nic.delete_on_termination = True
                 nic.public_ip_auto_assign = False
+                nic.mac_address = mac_address(nic.private_ip_address)
             self._name_root_volume(instance)
             private, public = new_host_key(instance.private_ip)
             self.hosts[instance.id] = HostState(private, public)

@@ -81,6 +81,8 @@ class Engine:
             f"--hostname={spec.hostname}",
             f"--network={spec.network}",
             f"--ip={spec.address}",
+            # Fixed by the address: what neighbours remember stays right when an address is used again.
+            f"--mac-address={mac_address(spec.address)}",
             f"--cpus={spec.cpus:g}",
             f"--memory={spec.memory_bytes}",
             f"--memory-swap={spec.memory_bytes}",
@@ -256,6 +258,11 @@ def find(cloud: str) -> Engine:
         "the local cloud needs a container engine and found neither podman nor a running docker",
         "sudo apt-get install podman crun runc netavark",
     )
+
+
+def mac_address(address: str) -> str:
+    """Return the hardware address of the host with an IPv4 address; locally administered."""
+    return "0a:58:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def _proc_options(proc: Path | None) -> list[str]:

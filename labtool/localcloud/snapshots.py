@@ -62,12 +62,17 @@ class Snapshots:
 
     def restore_all(self) -> None:
         """Put what was saved of every service but EC2 back into moto; drop large values that nothing uses now."""
+        from moto.backends import get_backend
+
         for name in sorted((PROMISED | DEFERRED) - {"ec2"}):
             for region, backend in self.restore(name).items():
                 if name == "ssm":
                     _backends(name, self._account)[region]._parameters = backend
-                else:
-                    _backends(name, self._account)[region] = backend
+                    continue
+                _backends(name, self._account)[region] = backend
+                if name == "s3":  # moto's register of all buckets is outside the backends
+                    owner = (region, self._account)
+                    get_backend("s3").bucket_accounts.update(dict.fromkeys(backend.buckets, owner))
         for blob in self._blobs.glob("*"):
             if blob.name not in self._used:
                 blob.unlink()

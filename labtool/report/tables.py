@@ -222,8 +222,15 @@ def stages(data: RunData) -> Table | None:
 
 def settings(title: str, name: str, values: Any) -> Table | None:
     """Keys and values as they were set."""
-    rows = [(Cell(str(key)), Cell(plain(value))) for key, value in values.items()]
+    rows = [(Cell(str(key).replace("_", " ")), Cell(_setting(str(key), value))) for key, value in values.items()]
     return replace(_table(name, title, ("setting", "value"), rows, ()), sortable=False) if rows else None
+
+
+def _setting(key: str, value: Any) -> str:
+    """Return a setting as text; a number of bytes in a unit that can be read."""
+    if key.endswith("_bytes") and str(value).isdigit():
+        return f"{int(value) / 2**30:.3g} GiB"
+    return plain(value)
 
 
 def artifacts(data: RunData) -> Table | None:
@@ -234,7 +241,7 @@ def artifacts(data: RunData) -> Table | None:
 
 def plain(value: Any) -> str:
     """Return a setting's value as text."""
-    if value is None:
+    if value is None or value == "":
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"

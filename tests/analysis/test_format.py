@@ -60,6 +60,7 @@ def test_numbers_are_written_as_people_read_them(text, expected):
     [fmt.number, fmt.count, fmt.size, fmt.size_rate, fmt.percent, fmt.milliseconds, fmt.duration, fmt.dollars],
 )
 def test_what_is_not_known_is_never_a_zero(function):
+    assert fmt.latency_range(837, 1140) == "0.837 to 1.14 s" and fmt.latency_range(3, 3) == "3 ms"
     for unknown in (None, math.nan, math.inf):
         assert function(unknown) == fmt.UNKNOWN
 

@@ -84,3 +84,17 @@ def test_devices():
     assert disks(["dm-0"]) == ("dm-0",)
     assert disks(["xvda1"]) == ("xvda1",)
     assert interfaces(["lo", "eth0", "ens5", "veth12", "docker0", ""]) == ("ens5", "eth0")
+
+
+def test_a_client_begins_with_its_first_operation(tmp_path):
+    """A tool's first line comes late: what was done since the first operation was not done since the tool's start."""
+    run = sample_run.build(tmp_path, sample_run.Sample(seconds=60))
+    rows = tables.read(run.tables, "workload_intervals").to_pylist()
+    first = next(row for row in rows if row["client"] == "load-0/producer-1")
+    summary = next(s for s in load(run).summaries if s.name == "load-0/producer-1")
+    operations = first["rate"] * first["duration_s"]
+    first["rate"], first["duration_s"] = operations / 20.0, 20.0
+    tables.write(run.tables, "workload_intervals", rows)
+    client = next(c for c in load(run).clients if c.name == "load-0/producer-1")
+    assert client.start[0] == pytest.approx(summary.start)
+    assert client.rate[0] * client.duration[0] == pytest.approx(operations)

@@ -83,13 +83,22 @@ def test_hosts_that_share_one_machine():
 
 def test_hosts_that_show_one_disk():
     rng = np.random.default_rng(1)
-    writes = Series(np.arange(1.0, 301.0), rng.uniform(1e5, 1e7, 300))
-    own = Series(np.arange(1.0, 301.0), rng.uniform(1e5, 1e7, 300))
+    t = np.arange(1.0, 301.0)
+    written = np.concatenate(([0.0], np.cumsum(np.where(t % 10 == 0, 5e7, rng.uniform(0, 1e6, 300)))))
     base = run_data().signals
-    same = {host: {**one, "disk_write": writes} for host, one in base.items()}
-    assert "kafka-0, kafka-1 and load-0" in found(run_data(signals=same))["trust.shared_disk"].sentence
-    apart = {**same, "kafka-1": {**base["kafka-1"], "disk_write": own}}
-    assert "trust.shared_disk" not in found(run_data(signals=apart))
+    local = record(cloud="local")
+
+    def seen_at(phase):
+        """One disk's counter, read each second a little later than by the host before."""
+        at = np.concatenate(([0.0], t)) - phase
+        return Series(t, np.diff(np.interp(at, np.arange(301.0), written)))
+
+    one = {host: {**base[host], "disk_write": seen_at(i * 0.3)} for i, host in enumerate(base)}
+    assert "kafka-0, kafka-1 and load-0" in found(run_data(signals=one, record=local))["trust.shared_disk"].sentence
+    assert "trust.shared_disk" not in found(run_data(signals=one)), "hosts of AWS have disks of their own"
+    own = Series(t, rng.uniform(0, 1e6, 300))
+    apart = {**one, "kafka-1": {**base["kafka-1"], "disk_write": own}}
+    assert "trust.shared_disk" not in found(run_data(signals=apart, record=local))
 
 
 def test_short_windows_warmup_and_none():
@@ -106,3 +115,14 @@ def test_faults_are_named():
 
 def test_flat_is_no_gap():
     assert "gaps" not in found(run_data(signals={"kafka-0": {"cpu": flat(0.5)}}))
+
+
+def test_a_machine_that_was_full_under_its_hosts_is_said():
+    def told(**machine):
+        return found(run_data(record=record(cloud="local", machine=machine))).get("trust.machine_saturated")
+
+    assert "97 % busy" in told(cpu_utilisation="0.970").sentence
+    assert told(cpu_utilisation="0.500") is None
+    assert told(cpu_utilisation="unknown") is None
+    assert told() is None
+    assert "trust.machine_saturated" not in found(run_data(record=record(machine={"cpu_utilisation": "0.97"})))

@@ -103,3 +103,10 @@ def test_limits_hold_what_a_reader_must_know_first():
     limits = [finding.id for finding in said().limits]
     assert "window.one" in limits and "latency.measured" in limits
     assert "load.rate" not in limits
+
+
+def test_kept_up_on_average_is_said_as_that():
+    rates = np.where(np.arange(60) % 5 == 0, 4000.0, 11_500.0)
+    found = said(clients=(client(rates),))
+    assert (found.verdict.severity, found.verdict.label) == ("warning", "Kept up on average")
+    assert "for 60 s of 5 min the rate was below 90 % of it" in found.verdict.sentence

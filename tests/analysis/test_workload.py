@@ -137,3 +137,19 @@ def test_a_total_alone_has_no_interval():
     load = load_of(run_data(clients=()), "producer")
     assert (load.achieved, load.interval, load.intervals) == (10_000.0, None, 0)
     assert workload.bound_of(load) == "no interval: the clients gave only a total"
+
+
+def test_lines_that_come_a_little_late_make_no_hole_and_lose_nothing():
+    rng = np.random.default_rng(4)
+    one = client(1000.0, seconds=60, width=1.0)
+    late = replace(one, end=one.end + rng.uniform(-0.2, 0.2, len(one.end)))
+    total = total_rate([late], 0.0, 60.0, 2.0)
+    assert np.isfinite(total.v[1:-1]).all()
+    assert np.nanmean(total.v) == pytest.approx(1000.0, rel=0.01)
+
+
+def test_a_tenth_below_is_a_shortfall_however_unsteady():
+    rates = 8000 + 6000 * np.sin(np.arange(60) / 9)
+    data = run_data(clients=(client(rates),))
+    assert load_of(data, "producer").interval.high > 10_000
+    assert found(data)["load.rate"].severity == "problem"

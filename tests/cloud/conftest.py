@@ -11,6 +11,7 @@ def session(monkeypatch):
     """A session whose API is moto in this process."""
     moto = pytest.importorskip("moto")
     monkeypatch.delenv("LABTOOL_REGION", raising=False)
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "true")
     with moto.mock_aws():
         yield Session(Target("aws", "us-east-1", caller_cidr="198.51.100.7/32"))
 

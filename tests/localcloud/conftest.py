@@ -10,8 +10,8 @@ import pytest
 
 os.environ.update({"MOTO_EC2_LOAD_DEFAULT_AMIS": "false", "MOTO_DISABLE_GLOBAL_CORS": "true"})
 
-from labtool.config import LocalSettings  # noqa: E402
-from labtool.localcloud.layout import Layout  # noqa: E402
+from labtool.config import LocalSettings
+from labtool.localcloud.layout import Layout
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def make_api(layout):
             api.snapshots.close()
         for service in ("ec2", "iam", "ssm", "sqs", "s3", "dynamodb", "cloudwatch"):
             get_backend(service).clear()
+        get_backend("s3").bucket_accounts.clear()
         template = Template(subnet="198.19.240.0/24", image_name="debian-12", login="admin")
         made.append(Api(layout, template, CloudWatch(Store(layout.metrics)), parameter))
         return made[-1]
@@ -68,10 +69,13 @@ class Served:
         from werkzeug.serving import make_server
 
         self.application = application
-        self.server = make_server("127.0.0.1", 0, lambda *a: self.application(*a), threaded=True)
+        self.server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
+
+    def _answer(self, environ, start_response):
+        return self.application(environ, start_response)  # which a test may replace
 
     def client(self, service, region="us-east-1"):
         from botocore.config import Config

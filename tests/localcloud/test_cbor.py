@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,10 +40,8 @@ def test_a_cut_item_is_refused(value):
 
 @given(st.binary(max_size=40))
 def test_garbage_is_refused_or_decoded_but_never_crashes(data):
-    try:
+    with contextlib.suppress(ValueError):
         cbor.loads(data)
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize(

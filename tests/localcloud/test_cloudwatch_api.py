@@ -51,9 +51,7 @@ def read(client, queries, **more):
     pages = []
     token = {}
     while True:
-        page = client.get_metric_data(
-            MetricDataQueries=queries, StartTime=NOW, EndTime=NOW + 86400, **more, **token
-        )
+        page = client.get_metric_data(MetricDataQueries=queries, StartTime=NOW, EndTime=NOW + 86400, **more, **token)
         pages.append(page)
         if "NextToken" not in page:
             return pages

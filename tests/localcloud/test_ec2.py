@@ -202,7 +202,7 @@ def test_monitoring_is_turned_on_and_off(cloud):
 
 
 def test_placement_groups(cloud):
-    with pytest.raises(ClientError, match="InvalidPlacementGroup.Unknown"):
+    with pytest.raises(ClientError, match=r"InvalidPlacementGroup\.Unknown"):
         launch(cloud, Placement={"GroupName": "near"})
     cloud.ec2.create_placement_group(GroupName="near", Strategy="cluster")
     with pytest.raises(ClientError, match="Duplicate"):
@@ -237,7 +237,7 @@ def test_what_cannot_be_launched_is_refused_and_leaves_nothing(cloud, wrong, cod
 
 
 def test_what_is_unknown_is_not_found(cloud):
-    with pytest.raises(ClientError, match="InvalidInstanceID.NotFound"):
+    with pytest.raises(ClientError, match=r"InvalidInstanceID\.NotFound"):
         cloud.ec2.terminate_instances(InstanceIds=["i-0123456789abcdef0"])
 
 
@@ -248,12 +248,8 @@ def test_another_region_is_told_which_there_is(cloud):
 
 def test_shutdown_behaviour_can_be_changed(cloud):
     instance = launch(cloud)[0]["InstanceId"]
-    cloud.ec2.modify_instance_attribute(
-        InstanceId=instance, InstanceInitiatedShutdownBehavior={"Value": "terminate"}
-    )
-    found = cloud.ec2.describe_instance_attribute(
-        InstanceId=instance, Attribute="instanceInitiatedShutdownBehavior"
-    )
+    cloud.ec2.modify_instance_attribute(InstanceId=instance, InstanceInitiatedShutdownBehavior={"Value": "terminate"})
+    found = cloud.ec2.describe_instance_attribute(InstanceId=instance, Attribute="instanceInitiatedShutdownBehavior")
     assert found["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
 
 

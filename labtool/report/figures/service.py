@@ -28,10 +28,9 @@ def metrics(data: RunData) -> dict[tuple[str, str], list[Labelled]]:
 
 
 def moves(series: list[Labelled]) -> bool:
-    """Return True if a metric is more than one value that never changes."""
-    values = np.concatenate([one.series.v for one in series])
-    values = values[np.isfinite(values)]
-    return bool(len(values)) and float(np.ptp(values)) > 1e-9 * max(1.0, float(np.abs(values).max()))
+    """Return True if a metric changes on some host."""
+    found = [values for one in series if len(values := one.series.v[np.isfinite(one.series.v)])]
+    return any(float(np.ptp(values)) > 1e-9 * max(1.0, float(np.abs(values).max())) for values in found)
 
 
 def worth_drawing(key: tuple[str, str], everything: dict[tuple[str, str], list[Labelled]]) -> bool:
@@ -119,11 +118,11 @@ def _legend(drawn: Any, looks: dict[str, dict[str, Any]]) -> None:
 
 def _short(metric: str) -> str:
     """Leave out what the unit says, and what does not fit."""
-    name = metric.removesuffix(".Rate").removesuffix(".Value")
+    name = metric.replace(".TotalTimeMs.Rate", " requests").removesuffix(".Rate").removesuffix(".Value")
     text = name.replace("OneMinuteRate", "1-minute mean").replace(".", " ")
     return text if len(text) <= 46 else text[:45] + "…"
 
 
 def _steady(everything: dict[tuple[str, str], list[Labelled]]) -> str:
-    steady = [metric for (_, metric), series in everything.items() if not moves(series)]
+    steady = [key[1] for key, series in everything.items() if not moves(series) and worth_drawing(key, everything)]
     return f"; {fmt.listed([_short(m) for m in steady], 2)} never changed" if steady else ""

@@ -55,7 +55,7 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
     axes.grid(visible=False)
     _time_axis(axes, data, start, end)
     _legend(drawn, {event.kind for _, mine in rows for event in mine if event.kind != "stage"}, events)
-    left_out = len(by_host) - len(hosts)
+    left_out = sum(bool(mine) for mine in by_host.values()) - len(hosts)
     return [
         finish(
             drawn,
