@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from labtool.errors import ConfigError, unknown
+from labtool.topology import LAB_NAME
 
 BENCHMARK_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
 """Reserved for benchmarks by RFC 2544: no host of the world is there."""
@@ -55,7 +56,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cloud: Literal["local", "aws"] = "local"
-    lab: str = "lab"
+    lab: str = Field(default="lab", pattern=LAB_NAME.pattern)
     region: str = "us-east-1"
     image: str | None = None
     """debian-12, ubuntu-24.04, amazon-linux-2023 or an AMI id; None is the cloud's default."""
@@ -76,7 +77,9 @@ def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> S
     file = find_file(start or Path.cwd())
     if file is not None:
         try:
-            content = tomllib.loads(file.read_text())
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} cannot be read: {error}") from None
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{file}: {error}", "see https://toml.io for its syntax") from None
         _merge(merged, content, sources, str(file))
@@ -118,6 +121,8 @@ def _environment() -> dict[str, Any]:
 def _merge(into: dict[str, Any], new: Mapping[str, Any], sources: dict[str, str], source: str) -> None:
     for key, value in new.items():
         if isinstance(value, Mapping):
+            if not isinstance(into.get(key, {}), dict):
+                raise ConfigError(f"{sources[key]}: {key} is a section, not a value", f"[{key}]")
             _merge(into.setdefault(key, {}), value, sources, source)
         else:
             into[key] = value

@@ -45,6 +45,10 @@ class LocalCloudError(LabtoolError):
     """The local cloud cannot do its part on this machine."""
 
 
+class NothingThereError(LabtoolError):
+    """There is no local cloud, and so nothing of it to look at."""
+
+
 class AnsibleError(LabtoolError):
     """A playbook failed."""
 

@@ -43,7 +43,7 @@ def options(access: Access, *, shared: bool = True) -> list[str]:
         chosen |= {
             "ControlMaster": "auto",
             "ControlPersist": "60",
-            "ControlPath": str(access.control / "%C"),
+            "ControlPath": str(access.control / "%h"),
         }
     return [part for key, value in chosen.items() for part in ("-o", f"{key}={value}")]
 

@@ -11,7 +11,8 @@ from labtool.errors import UsageError
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 """A group's name: also an Ansible group, so no hyphen."""
-LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+LAB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+"""A lab's name: part of names of AWS and of folders."""
 
 
 @dataclass(frozen=True)

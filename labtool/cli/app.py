@@ -79,6 +79,8 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except Exception as error:
         return _refused(error)
+    if result == 130:  # the parser has caught ^C
+        print("labtool: interrupted", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 
@@ -97,7 +99,10 @@ def _refused(error: Exception) -> int:
             return 2
         print(f"labtool: {message}\n  `{where} --help` tells what it takes", file=sys.stderr)
         return int(error.exit_code)
-    from labtool.cli.bug import report_bug
+    from labtool.cli.bug import of_the_machine, report_bug
 
+    if isinstance(error, OSError) and (told := of_the_machine(error)):
+        print(f"labtool: {told}", file=sys.stderr)
+        return 1
     print(f"labtool: a bug of ours: {kind}: {error}\n  details: {report_bug(error)}", file=sys.stderr)
     return 3

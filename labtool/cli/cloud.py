@@ -23,7 +23,7 @@ def start() -> None:
         endpoint = localcloud.start(chosen, display.line)
     print(f"the local cloud answers at {endpoint.url} (region {endpoint.region})")
     print("another AWS client uses it with these:")
-    print(f"  export AWS_ENDPOINT_URL={endpoint.url} AWS_REGION={endpoint.region}")
+    print(f"  export AWS_ENDPOINT_URL={endpoint.url} AWS_DEFAULT_REGION={endpoint.region}")
     print(f"  export AWS_ACCESS_KEY_ID={endpoint.access_key} AWS_SECRET_ACCESS_KEY={endpoint.secret_key}")
 
 

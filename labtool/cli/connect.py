@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from labtool.errors import LabtoolError
+from labtool.errors import LabtoolError, NothingThereError
 
 if TYPE_CHECKING:
     from labtool.cloud.session import Session
@@ -48,7 +48,7 @@ def connect_existing(chosen: Settings, progress: Progress) -> Session:
         from labtool import localcloud
 
         if not localcloud.exists(chosen.local):
-            raise LabtoolError(
+            raise NothingThereError(
                 "the local cloud does not run and holds no hosts",
                 "`labtool deploy kafka-cluster` or `labtool up GROUP=COUNT` starts it",
             )
@@ -63,4 +63,5 @@ def confirm(question: str, *, yes: bool) -> None:
         raise LabtoolError(f"{question}: nobody is here to ask", "say --yes to agree")
     import typer
 
-    typer.confirm(question, abort=True, err=True)
+    if not typer.confirm(question, err=True):
+        raise LabtoolError("not agreed: nothing was done")

@@ -37,7 +37,8 @@ def deploy_stack(
     chosen = settings(cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image, strategy=strategy)
     with launching.held(chosen, ssh_from=ssh_from) as work:
         before = deploy.remembered(work.session, work.lab.name).get(stack.name, {})
-        values = stack.values({**before, **typed})
+        # What a newer labtool no longer has is no option any more.
+        values = stack.values({**{name: value for name, value in before.items() if name in stack.options}, **typed})
         specs = stack.groups(values)
         if type:
             specs = tuple(replace(spec, instance_type=type) for spec in specs)

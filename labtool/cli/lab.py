@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from labtool.cli import options
-from labtool.errors import LabtoolError, UsageError
+from labtool.errors import LabtoolError, NothingThereError, UsageError
 
 GROUPS_HELP = "GROUP=COUNT or GROUP=COUNT:TYPE, as web=3 load=1:t3.large. Without any, stopped hosts are started."
 
@@ -40,15 +42,18 @@ def up(
         if not specs:
             specs = launching.as_it_is(work.lab)
         ready = launching.bring_up(work, specs, dry_run=dry_run, yes=yes)
+    if ready is None:
+        return
     if json:
-        render.data([host_data(host) for host in ready or ()])
-    elif ready is not None:
+        render.data([host_data(host) for host in ready])
+    else:
         print_hosts(ready.hosts)
 
 
 def down(
-    all: Annotated[bool, typer.Option("--all", help="Every lab of this cloud and region.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="Every lab of this cloud and region, whoever made it.")] = False,
     expired: Annotated[bool, typer.Option("--expired", help="The labs whose time is over.")] = False,
+    yes: options.Yes = False,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -60,7 +65,7 @@ def down(
     from datetime import UTC, datetime
 
     from labtool import localcloud, lock
-    from labtool.cli.connect import connect, settings
+    from labtool.cli.connect import confirm, connect, settings
     from labtool.cli.display import Display
     from labtool.cloud import end, find, keys
 
@@ -73,15 +78,24 @@ def down(
         if all or expired:
             labs = find.find_labs(session)
             names = [each.name for each in (end.expired(labs, datetime.now(UTC)) if expired else labs)]
+            names += end.leftover(session)
+            if all and chosen.cloud == "aws" and names:
+                confirm(f"end {len(names)} labs ({', '.join(names)}) of this account in {chosen.region}?", yes=yes)
         else:
             names = [chosen.lab]
         display.stage("end")
-        counts = {}
+        counts: dict[str, int] = {}
+        failed: list[LabtoolError] = []
         for name in names:
-            with lock.hold(keys.lab_folder(session, name), name):
-                counts[name] = end.down(session, name, display)
+            try:
+                with lock.hold(keys.lab_folder(session, name), name):
+                    counts[name] = end.down(session, name, display)
+            except LabtoolError as error:
+                failed.append(error)
     for name, count in counts.items():
         print(f"lab {name}: {count} host{'s' * (count != 1)} ended, nothing is left")
+    if failed:
+        raise failed[0] if len(names) == 1 else LabtoolError("; ".join(e.message for e in failed), failed[0].hint)
     if not counts:
         print("no lab to end")
 
@@ -93,7 +107,7 @@ def status(
     region: options.Region = None,
     json: options.Json = False,
 ) -> None:
-    """Show the labs' hosts and what they cost.
+    """Show the lab's hosts and what they cost.
 
     State, address, age, what is left of their time, price per hour on AWS.
     """
@@ -106,9 +120,9 @@ def status(
     try:
         with Display() as display:
             session = connect_existing(chosen, display)
-            labs = find.find_labs(session) if all or lab is None else [find.find_lab(session, chosen.lab)]
-    except LabtoolError as error:
-        if not json or "holds no hosts" not in error.message:
+            labs = find.find_labs(session) if all else [find.find_lab(session, chosen.lab)]
+    except NothingThereError:
+        if not json:
             raise
         labs = []
     if json:
@@ -125,7 +139,8 @@ def status(
         )
         return
     if not any(each.hosts for each in labs):
-        print(f"no hosts{'' if lab is None else f' in lab {chosen.lab}'}; `labtool up GROUP=COUNT` starts some")
+        where = "in any lab" if all else f"in lab {chosen.lab}"
+        print(f"no hosts {where}; `labtool up GROUP=COUNT` starts some, `labtool status --all` shows every lab")
     for each in labs:
         if not each.hosts:
             continue
@@ -151,7 +166,7 @@ def ssh(
     target = found.host(host)
     if not target.running:
         raise LabtoolError(f"{host} is {target.state}", "`labtool up` starts it")
-    line = remote.command(access, target, " ".join(command or ()), tty=sys.stdin.isatty() and not command)
+    line = remote.command(access, target, shell_line(command or ()), tty=sys.stdin.isatty() and not command)
     os.execvp(line[0], line)  # noqa: S606 - ssh takes the terminal over
 
 
@@ -174,7 +189,7 @@ def exec_(
 
     chosen = settings(cloud=cloud, lab=lab, region=region)
     found, access = reach(chosen)
-    results = run_everywhere(access, select(found, on), " ".join(command), timeout)
+    results = run_everywhere(access, select(found, on), shell_line(command), timeout)
     if json:
         render.data([result.__dict__ for result in results])
     else:
@@ -211,6 +226,11 @@ def cp(
     found, access = reach(chosen)
     where, _, path = (source if sides[0] else target).partition(":")
     copy(access, select(found, where), local=target if sides[0] else source, remote=path, download=sides[0])
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """Return what the host's shell gets: one word is a line as it stands, several are a command and its arguments."""
+    return words[0] if len(words) == 1 else shlex.join(words)
 
 
 def reach(chosen: Any) -> tuple[Any, Any]:

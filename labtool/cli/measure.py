@@ -117,8 +117,10 @@ def measure(
     json: bool = False,
 ) -> None:
     """Launch the workload's own hosts where they are missing, measure, report."""
+    from datetime import UTC, datetime, timedelta
+
     from labtool import stacks
-    from labtool.cli import launching
+    from labtool.cli import launching, render
     from labtool.cli.display import PlayDisplay
     from labtool.cloud import find
     from labtool.experiment import deploy
@@ -139,6 +141,12 @@ def measure(
             grown = launching.bring_up(work, workload.groups(values), dry_run=False, yes=yes)
             assert grown is not None
             lab = grown
+        ends = min((host.expires for host in lab.running if host.expires), default=None)
+        if ends and not past and ends < datetime.now(UTC) + timedelta(seconds=seconds + 120):
+            raise LabtoolError(
+                f"the hosts end themselves in {render.left(ends)}, before a window of {seconds / 60:.0f} min is over",
+                "choose a shorter window, or a new lab with a longer --ttl",
+            )
         stack = (workload.stack if workload else None) or next(iter(deployed), None)
         asked = Asked(
             name=name or (workload.name if workload else "profile"),
@@ -148,7 +156,7 @@ def measure(
             workload=workload,
             workload_values=values,
             stack=stacks.stack(stack) if stack else None,
-            stack_values=deployed.get(stack, {}) if stack else {},
+            stack_values=stacks.stack(stack).values(deployed[stack]) if stack in deployed else {},
         )
         measured = profile(
             work.session,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from labtool.errors import CloudError, LabtoolError
 from labtool.ssh import Access
 from labtool.topology import Host
 
+SOCKET_FOLDER_MOST = 108 - 1 - len("/255.255.255.255") - len(".0123456789abcdef") - 1
+"""A Unix socket's path ends at 108 characters (unix(7)); ssh adds a suffix while it connects."""
 KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 KEY = re.compile(r"((?:ssh|ecdsa)-[a-z0-9-]+) (AAAA[A-Za-z0-9+/=]+)")
 
@@ -34,17 +38,21 @@ def lab_folder(session: Session, lab: str) -> Path:
 
 
 def access(session: Session, lab: str, proxy_jump: str | None = None) -> Access:
-    """Return how to reach the hosts of `lab`; makes nothing."""
+    """Return how to reach the hosts of `lab`."""
     folder = lab_folder(session, lab)
-    # Unix socket paths end at 108 characters: a short folder of the lab's own.
     short = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
     control = config.cache() / "ssh" / short
+    if len(str(control)) > SOCKET_FOLDER_MOST:
+        control = Path(tempfile.gettempdir()) / f"labtool-{os.getuid()}" / short
+        control.parent.mkdir(exist_ok=True, mode=0o700)
+        if control.parent.stat().st_uid != os.getuid():
+            raise LabtoolError(f"{control.parent} belongs to another user", "set XDG_CACHE_HOME to a short path")
     control.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Access(folder / "id_ed25519", folder / "known_hosts", control, proxy_jump)
 
 
 def pair_name(lab: str) -> str:
-    """Return the name of the lab's key pair, security group and placement group."""
+    """Return the name of the lab's key pair and security group."""
     return f"labtool-{lab}"
 
 
@@ -146,6 +154,8 @@ def console_output(session: Session, instance_id: str) -> str:
             answer = session.ec2.get_console_output(InstanceId=instance_id, Latest=True)
         except Exception as error:
             # Instances that are not built on Nitro have no "latest" output.
+            if error_code(error) == "InvalidInstanceID.NotFound":
+                return ""  # new: not every server of EC2 knows it yet
             if error_code(error) not in {"UnsupportedOperation", "InvalidParameterCombination"}:
                 raise
             answer = session.ec2.get_console_output(InstanceId=instance_id)

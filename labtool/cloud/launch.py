@@ -67,19 +67,32 @@ def up(
         try:
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda request: _run(session, request), requests))
+        except CloudError as error:
+            if refused(error):
+                journal.unlink()  # a refused request would only be refused again
+            raise
         except KeyboardInterrupt:
             progress.line("interrupted: ending what this command has launched")
             end_launches(session, lab, wanted.launches)
             journal.unlink(missing_ok=True)
             raise
-        found = settle(session, lab, sum(len(launch.indexes) for launch in wanted.launches) + len(found))
+        found = settle(session, lab, {name for launch in wanted.launches for name in launch.hosts})
         journal.unlink(missing_ok=True)
     if wanted.start:
         progress.stage("start")
+        gone = [host.name for host in wanted.start if host.expires and host.expires <= datetime.now(UTC)]
+        if gone:
+            raise CloudError(
+                f"the time of {', '.join(gone)} is over: started, they would end themselves at once",
+                "`labtool down` ends what is left of the lab",
+            )
         with told_clearly("starting the stopped hosts"):
             _start(session, [host.instance_id for host in wanted.start])
     write_tags(session, found, specs)
-    return wait.until_ready(session, lab, progress, deadline_s=deadline_s)
+    groups = {spec.name for spec in specs}
+    names = {host.name for host in found if host.group in groups}
+    progress.stage("wait for SSH")
+    return wait.until_ready(session, lab, names, progress, deadline_s=deadline_s)
 
 
 def finish_launches(session: Session, lab: str, journal: Path, progress: Progress) -> Lab:
@@ -92,31 +105,47 @@ def finish_launches(session: Session, lab: str, journal: Path, progress: Progres
         journal.unlink()
         return find.find_lab(session, lab)
     progress.line(f"an earlier launch of lab {lab} was cut short: finishing it")
-    before = find.find_lab(session, lab)
-    names = {host.name for host in before}
+    names = {host.name for host in find.find_lab(session, lab)}
+    awaited = set(names)
     for request in requests:
         common = tags.to_map(request["TagSpecifications"][0]["Tags"])
-        wanted = {f"{common[tags.GROUP]}-{index}" for index in common[tags.INDEXES].split()}
-        if not wanted & names:
-            # The expiry that was asked for may have gone by meanwhile; then it must not start again.
-            expires = tags.parse_time(common[tags.EXPIRES])
-            if expires and expires > datetime.now(UTC) + timedelta(minutes=5):
-                _run(session, request)
+        wanted = {f"{common[tags.GROUP]}-{index}" for index in tags.parse_indexes(common[tags.INDEXES])}
+        expires = tags.parse_time(common[tags.EXPIRES])
+        # The expiry that was asked for may have gone by meanwhile; then it must not start again.
+        if wanted & names or expires is None or expires <= datetime.now(UTC) + timedelta(minutes=5):
+            continue
+        try:
+            _run(session, request)
+        except CloudError as error:
+            if not refused(error):
+                raise
+            progress.line(f"that launch is refused, and forgotten: {error.message}")
+        else:
+            awaited |= wanted
+    found = settle(session, lab, awaited)
     journal.unlink()
-    return settle(session, lab, 0)
+    return found
 
 
-def settle(session: Session, lab: str, count: int, deadline_s: float = 60) -> Lab:
-    """Read the lab until it shows `count` hosts: a new instance may be unknown to the API for a while."""
+def refused(error: CloudError) -> bool:
+    """Tell whether the API said no for good; a timeout or a failure of its own leaves open what happened."""
+    response = getattr(error.__cause__, "response", None)
+    status = (response or {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+    return 400 <= int(status) < 500
+
+
+def settle(session: Session, lab: str, names: set[str], deadline_s: float = 60) -> Lab:
+    """Read the lab until it shows the hosts `names`: a new instance may be unknown to the API for a while."""
     until = time.monotonic() + deadline_s
     pause = 0.1
     while True:
         found = find.find_lab(session, lab)
-        if len(found) >= count:
+        missing = names - {host.name for host in found}
+        if not missing:
             return found
         if time.monotonic() > until:
             raise CloudError(
-                f"lab {lab} shows {len(found)} of {count} hosts {deadline_s:.0f} s after their launch",
+                f"lab {lab} does not show {', '.join(sorted(missing))} {deadline_s:.0f} s after their launch",
                 "run the command again; `labtool status` shows what there is",
             )
         time.sleep(pause)
@@ -144,7 +173,15 @@ def write_tags(session: Session, lab: Lab, specs: Sequence[GroupSpec]) -> Lab:
 
     def write(item: tuple[str, dict[str, str]]) -> None:
         with told_clearly(f"tagging {item[0]}"):
-            session.ec2.create_tags(Resources=[item[0]], Tags=tags.to_list(item[1]))
+            for attempt in range(6):
+                try:
+                    session.ec2.create_tags(Resources=[item[0]], Tags=tags.to_list(item[1]))
+                    return
+                except Exception as error:
+                    # A new instance is unknown to some of EC2's servers for some seconds.
+                    if error_code(error) != "InvalidInstanceID.NotFound" or attempt == 5:
+                        raise
+                    time.sleep(0.5 * 2**attempt)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, changes.items()))

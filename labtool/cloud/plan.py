@@ -84,7 +84,7 @@ def run_instances(
     common = {
         tags.LAB: lab,
         tags.GROUP: launch.group,
-        tags.INDEXES: " ".join(map(str, launch.indexes)),
+        tags.INDEXES: tags.index_text(launch.indexes),
         tags.LOGIN: image.login,
         tags.EXPIRES: tags.time_text(expires),
         tags.OWNER: owner,

@@ -56,11 +56,12 @@ class Session:
         from botocore.config import Config
 
         if self._boto is None:
-            self._boto = boto3.Session(
-                region_name=self.target.region,
-                aws_access_key_id=self.target.access_key,
-                aws_secret_access_key=self.target.secret_key,
-            )
+            with told_clearly("reading the AWS settings"):
+                self._boto = boto3.Session(
+                    region_name=self.target.region,
+                    aws_access_key_id=self.target.access_key,
+                    aws_secret_access_key=self.target.secret_key,
+                )
             if self._boto.get_credentials() is None:
                 raise CloudError(
                     "there are no AWS credentials",
@@ -74,6 +75,8 @@ class Session:
                 max_pool_connections=32,
                 connect_timeout=10,
                 user_agent_extra="labtool",
+                # An endpoint of this machine is never behind a proxy.
+                proxies={} if self.target.endpoint_url else None,
             ),
         )
 
@@ -101,7 +104,7 @@ def told_clearly(doing: str) -> Iterator[None]:
         message = error.response.get("Error", {}).get("Message", str(error))
         hint = None
         if code in DENIED:
-            hint = "the account's policy does not allow this call; docs/aws-policy.json lists what labtool needs"
+            hint = "the account's policy does not allow this call; its administrator can"
         elif code in CREDENTIALS:
             hint = "renew the credentials (`aws sso login` or `aws configure`) and run the command again"
         raise CloudError(f"{doing}: {code}: {message}", hint) from error

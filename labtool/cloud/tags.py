@@ -12,7 +12,7 @@ LAB = "labtool:lab"
 GROUP = "labtool:group"
 INDEX = "labtool:index"
 INDEXES = "labtool:indexes"
-"""Given in the launch call itself, to all instances of it: "3 4 7". An instance whose own index was not yet
+"""Given in the launch call itself, to all instances of it: "0-2 5". An instance whose own index was not yet
 written when labtool was killed is number AmiLaunchIndex of these."""
 LOGIN = "labtool:login"
 EXPIRES = "labtool:expires"
@@ -48,7 +48,27 @@ def index_of(instance: Mapping[str, Any]) -> int:
     tags = to_map(instance.get("Tags"))
     if INDEX in tags:
         return int(tags[INDEX])
-    return int(tags[INDEXES].split()[int(instance.get("AmiLaunchIndex", 0))])
+    return parse_indexes(tags[INDEXES])[int(instance.get("AmiLaunchIndex", 0))]
+
+
+def index_text(indexes: Sequence[int]) -> str:
+    """Write ascending indexes as ranges, "0-2 5": a tag's value ends at 256 characters."""
+    ranges: list[list[int]] = []
+    for index in indexes:
+        if ranges and ranges[-1][1] == index - 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def parse_indexes(text: str) -> list[int]:
+    """Read what `index_text` wrote."""
+    found: list[int] = []
+    for part in text.split():
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 def host_of(instance: Mapping[str, Any]) -> Host:

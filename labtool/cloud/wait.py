@@ -6,31 +6,36 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from labtool.cloud import find, keys
+from labtool.cloud import find, keys, tags
 from labtool.cloud.session import Session
 from labtool.errors import CloudError
 from labtool.progress import Progress
 from labtool.topology import Host, Lab
 
 
-def until_ready(session: Session, name: str, progress: Progress, *, deadline_s: float = 600) -> Lab:
-    """Return the lab when every host of it runs, its host key is known and its sshd greets.
+def until_ready(session: Session, name: str, names: set[str], progress: Progress, *, deadline_s: float = 600) -> Lab:
+    """Return the lab when the hosts `names` of it run, their host keys are known and their sshd greets.
 
-    Raises CloudError that names the hosts that did not come up, and what they were last seen doing.
+    CloudError names the hosts that did not come up and what they were last seen doing, at once where one has ended.
     """
     until = time.monotonic() + deadline_s
     ready: set[str] = set()
     pause = 0.1
     while True:
         lab = find.find_lab(session, name)
-        running = [host for host in lab if host.running and host.name not in ready]
-        for host in lab:
+        awaited = [host for host in lab if host.name in names and host.name not in ready]
+        ended = names - {host.name for host in lab}
+        if ended:
+            raise CloudError(f"ended while it started: {_last_seen(session, name, ended)}", "run the command again")
+        running = [host for host in awaited if host.running]
+        for host in awaited:
             if not host.running:
                 progress.host(host.name, host.state)
         if running:
             with ThreadPoolExecutor(min(32, len(running))) as pool:
                 greeted = dict(zip((h.name for h in running), pool.map(greets, running), strict=True))
-            keyless = {host.name for host in keys.learn(session, name, list(lab))}
+            # The console is asked only of hosts that greet: EC2 limits how often.
+            keyless = {host.name for host in keys.learn(session, name, [h for h in running if greeted[h.name]])}
             for host in running:
                 if not greeted[host.name]:
                     progress.host(host.name, "running", "waiting for SSH")
@@ -39,17 +44,28 @@ def until_ready(session: Session, name: str, progress: Progress, *, deadline_s: 
                 else:
                     progress.host(host.name, "ready", host.address)
                     ready.add(host.name)
-        waiting = [host for host in lab if host.name not in ready]
+        waiting = [host for host in awaited if host.name not in ready]
         if not waiting:
             return lab
         if time.monotonic() > until:
-            names = ", ".join(f"{host.name} ({host.state})" for host in waiting)
+            still = ", ".join(f"{host.name} ({host.state})" for host in waiting)
             raise CloudError(
-                f"not ready after {deadline_s:.0f} s: {names}",
+                f"not ready after {deadline_s:.0f} s: {still}",
                 "run the command again to go on waiting, or `labtool down` to end them",
             )
         time.sleep(pause)
         pause = min(pause * 1.5, 2.0 if any(not h.running for h in waiting) else 0.3)
+
+
+def _last_seen(session: Session, lab: str, names: set[str]) -> str:
+    """Say of hosts that are gone in which state they are and why."""
+    told = {}
+    for instance in find.describe(session, [{"Name": f"tag:{tags.LAB}", "Values": [lab]}]):
+        host = tags.host_of(instance)
+        if host.name in names:
+            reason = instance.get("StateReason", {}).get("Message", "")
+            told[host.name] = f"{host.name} ({host.state}{': ' + reason if reason else ''})"
+    return ", ".join(told.get(name, f"{name} (unknown to the API)") for name in sorted(names))
 
 
 def greets(host: Host, timeout_s: float = 2.0) -> bool:

@@ -19,11 +19,13 @@ from labtool.ansible.result import PlayResult
 from labtool.ansible.runner import run_playbook
 from labtool.cloud import find, keys, tags
 from labtool.cloud.session import Session, told_clearly
+from labtool.errors import CloudError, UsageError
 from labtool.progress import Progress
 from labtool.stacks import Stack
 from labtool.topology import Lab
 
 STACK = "labtool:stack"
+TAG_VALUE_MOST = 256
 OPTIONS = "labtool:options"
 """Tags of a stack's hosts: what was deployed, so that the next deploy keeps what it is not told to change."""
 
@@ -48,7 +50,13 @@ def remembered(session: Session, lab: str) -> dict[str, dict[str, Any]]:
     ]
     for instance in find.describe(session, filters):
         values = tags.to_map(instance["Tags"])
-        found.setdefault(values[STACK], json.loads(values.get(OPTIONS, "{}")))
+        try:
+            options = json.loads(values.get(OPTIONS, "{}"))
+        except ValueError:
+            raise CloudError(
+                f"tag {OPTIONS} of {instance['InstanceId']} is no JSON", "correct or remove the tag; defaults hold then"
+            ) from None
+        found.setdefault(values[STACK], options)
     return found
 
 
@@ -59,8 +67,12 @@ def remember(session: Session, lab: Lab, stack: Stack, values: Mapping[str, Any]
     """
     groups = {spec.name for spec in stack.groups(values)}
     ids = [host.instance_id for host in lab if host.group in groups]
-    text = json.dumps(dict(values), separators=(",", ":"))
-    if ids and remembered(session, lab.name).get(stack.name) != dict(values):
+    # Only what is not the default: a tag's value ends at 256 characters.
+    told = {name: value for name, value in values.items() if value != stack.options[name].default}
+    text = json.dumps(told, separators=(",", ":"))
+    if len(text) > TAG_VALUE_MOST:
+        raise UsageError(f"the options of {stack.name} make {len(text)} characters, a tag holds {TAG_VALUE_MOST}")
+    if ids and remembered(session, lab.name).get(stack.name) != told:
         with told_clearly(f"tagging the hosts of {stack.name}"):
             session.ec2.create_tags(Resources=ids, Tags=tags.to_list({STACK: stack.name, OPTIONS: text}))
 
@@ -120,7 +132,10 @@ def running_everywhere(access: Any, lab: Lab, unit: str) -> list[str]:
 
     def active(host: Any) -> bool:
         line = ssh.command(access, host, ["systemctl", "is-active", "--quiet", unit])
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        try:
+            done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        except subprocess.TimeoutExpired:
+            return False
         return done.returncode == 0
 
     with ThreadPoolExecutor(min(32, max(1, len(lab.running)))) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,18 +21,21 @@ class Journal:
         self.record = record
         self.progress = progress
         self.timeline = TimelineWriter(directory.timeline)
+        self._lock = threading.RLock()  # a host that is lost is noted by the thread that watches
         self.save()
 
     def save(self) -> None:
         """Write run.json."""
-        self.directory.write(self.record)
+        with self._lock:
+            self.directory.write(self.record)
 
     def missing(self, what: str, why: str, host: str = "") -> None:
         """Note what the run should have and has not; the report says it first."""
         entry = Missing(what=what, why=why, host=host)
-        if entry not in self.record.missing:
-            self.record.missing.append(entry)
-            self.save()
+        with self._lock:
+            if entry not in self.record.missing:
+                self.record.missing.append(entry)
+                self.save()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageRecord]:

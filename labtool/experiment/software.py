@@ -39,9 +39,12 @@ def note(access: Access, hosts: Sequence[Host], record: RunRecord) -> None:
     with ThreadPoolExecutor(min(32, len(hosts))) as pool:
         for answer in pool.map(ask, hosts):
             for line in answer.splitlines():
-                name, version, rest = line.split(" ", 2)
+                name, version, rest = (*line.split(" ", 2), "", "")[:3]
                 versions.setdefault(name, set()).add(version)
-                digest = json.loads(rest).get("sha512")
+                try:
+                    digest = json.loads(rest).get("sha512")
+                except (ValueError, AttributeError):
+                    continue  # a file that was cut: the version stands, its digest is not known
                 if digest:
                     record.artifacts[f"{name} {version}"] = digest
     record.versions |= {name: ", ".join(sorted(found)) for name, found in versions.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -60,6 +61,8 @@ _MASKED = (
     "systemd-networkd-wait-online.service",
     "systemd-udevd.service",
 )
+# A sample each ten minutes is of no use to a measurement, and is work in the middle of one.
+_DISABLED = ("sysstat.service", "sysstat-collect.timer", "sysstat-summary.timer")
 _ENABLED = ("ssh.service", "labtool-first-boot.service", "labtool-user-data.service")
 
 
@@ -106,7 +109,21 @@ def ensure(
     wanted = wanted or recipe(settings)
     if engine.image_exists(wanted.tag):
         return wanted.tag
+    with (_work_folder(settings) / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting: another command builds a host image")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not engine.image_exists(wanted.tag):
+            _build(settings, engine, progress, wanted)
+    return wanted.tag
+
+
+def _build(settings: LocalSettings, engine: Engine, progress: Callable[[str], None], wanted: Recipe) -> None:
     started = time.monotonic()
+    for left in _work_folder(settings).glob("image-*"):  # by a build that was killed
+        shutil.rmtree(left, ignore_errors=True)
     progress(f"building the host image from {wanted.distribution.image_name} packages (about a minute, once)")
     with tempfile.TemporaryDirectory(prefix="image-", dir=_work_folder(settings)) as work:
         archive = _bootstrap(wanted, Path(work), settings)
@@ -116,12 +133,6 @@ def ensure(
         if tag != wanted.tag:
             engine.remove_image(tag)  # of an older recipe; stays while a host uses it
     progress(f"host image ready in {time.monotonic() - started:.0f} s: {wanted.tag}")
-    return wanted.tag
-
-
-def login_and_name(wanted: Recipe) -> tuple[str, str]:
-    """Return the login user and the name of the image."""
-    return wanted.distribution.login, wanted.distribution.image_name
 
 
 def _work_folder(settings: LocalSettings) -> Path:
@@ -152,6 +163,7 @@ def _own_files(system: Distribution) -> tuple[HostFile, ...]:
         HostFile("/etc/systemd/journald.conf.d/10-labtool.conf", read("journald.conf")),
         HostFile("/etc/apt/apt.conf.d/90labtool", apt.encode()),
         HostFile(f"/etc/sudoers.d/90-{login}", f"{login} ALL=(ALL) NOPASSWD:ALL\n".encode(), 0o440),
+        HostFile("/etc/default/locale", b"LANG=C.UTF-8\n"),
         HostFile("/etc/hosts", b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
     )
 
@@ -174,6 +186,7 @@ def _finish(wanted: Recipe) -> str:
         'ln -sf /lib/systemd/system/multi-user.target "$root"/etc/systemd/system/default.target',
         *(f'ln -sf /dev/null "$root"/etc/systemd/system/{unit}' for unit in _MASKED),
         f'systemctl --root="$root" --quiet enable {" ".join(_ENABLED)}',
+        f'systemctl --root="$root" --quiet disable {" ".join(_DISABLED)}',
         # The package lists stay: apt-get install works in a new host without an update first.
         'rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/log/apt/* "$root"/tmp/*',
     ]

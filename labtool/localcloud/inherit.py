@@ -196,8 +196,10 @@ def _maven(root: Path, home: Path) -> list[HostFile]:
         return _copy(own, "/root/.m2/settings.xml", 0o600)
     system = root / "etc/maven/settings.xml"
     if system.is_file():
-        uncommented = re.sub(r"<!--.*?-->", "", system.read_text(), flags=re.DOTALL)
-        if re.search(r"<(mirror|proxy|server|profile)>", uncommented):
+        text = re.sub(r"<!--.*?-->", "", system.read_text(), flags=re.DOTALL)
+        # Maven's own file has one mirror, which only blocks plain http.
+        own_words = re.sub(r"<mirror>\s*<id>maven-default-http-blocker</id>.*?</mirror>", "", text, flags=re.DOTALL)
+        if re.search(r"<(mirror|proxy|server|profile)>", own_words):
             return _copy(system, "/etc/maven/settings.xml")
     return []
 

@@ -55,7 +55,7 @@ class Status:
     disk_bytes: int
     started: float  # Unix seconds
     lxcfs: bool  # hosts have their own /proc
-    metrics: int  # points stored
+    metrics_bytes: int  # of the CloudWatch store
 
 
 def start(settings: LocalSettings, progress: Progress) -> Endpoint:

@@ -124,6 +124,20 @@ def iptables_rules(network: LabNetwork) -> list[list[str]]:
     ]
 
 
+def keep_rules(network: LabNetwork) -> bool:
+    """Put the guard back if something (a firewall's reload) has taken it away; return True if it had to."""
+    if not shutil.which("nft"):
+        _apply_rules(network)
+        return False
+    shown = subprocess.run(
+        ["nft", "list", "chain", "inet", network.table, "before"], capture_output=True, text=True, check=False
+    )
+    if shown.returncode == 0 and LINK_LOCAL in shown.stdout:
+        return False
+    _apply_rules(network)
+    return True
+
+
 def _apply_rules(network: LabNetwork) -> None:
     if shutil.which("nft"):
         _run("nft", "--file", "-", stdin=nft_rules(network))

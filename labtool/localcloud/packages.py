@@ -154,10 +154,10 @@ class Download:
             self._tell(status=502)
         finally:
             self._partial.unlink(missing_ok=True)
+            self._when_done()  # first: who sees this one end and asks again gets a new one
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
-            self._when_done()
 
     def _tell(self, *, status: int | None = None, length: int | None = None, written: int = 0) -> None:
         with self._changed:

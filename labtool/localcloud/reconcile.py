@@ -43,6 +43,7 @@ class Facts:
     network: str
     proc: Path | None
     apt_cache: str  # the seed file's line for the package cache; empty without one
+    guard: Callable[[], bool] = bool  # puts the network's guard back; True if it was gone
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,7 @@ class Reconciler:
             if (folder.seed.exists())
             else None
         )
+        self._keep_guard()
         if container is None:
             self._write_seed(instance, folder)
             self._engine.create(self._spec(instance, folder))
@@ -295,8 +297,13 @@ class Reconciler:
             self._ec2.became_stopped(instance, "Server.InternalError", message)
         log.info("%s ended by itself (%s): now %s", instance.id, how or "unknown", instance.state)
 
+    def _keep_guard(self) -> None:
+        if self._facts.guard():
+            log.warning("the rules that keep the lab from 169.254.0.0/16 were gone, and are back")
+
     def _audit(self) -> None:
         """Find stopped hosts whose container is gone, and forget what was terminated long ago."""
+        self._keep_guard()
         known = {c.instance_id for c in self._engine.containers()}
         with self._lock:
             for instance in self._ec2.all_instances():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -42,6 +44,8 @@ def checks(settings: LocalSettings) -> list[Check]:
         _subnet,
         _kernel,
         _lxcfs,
+        _resolver,
+        _proxy,
         _port,
         _disk,
         _memory,
@@ -139,6 +143,31 @@ def _lxcfs(_: LocalSettings) -> Check:
     missing = "/dev/fuse" if shutil.which("lxcfs") else "lxcfs"
     mend = "sudo modprobe fuse" if missing == "/dev/fuse" else "sudo apt-get install lxcfs"
     return Check("lxcfs", False, f"{missing} is missing: /proc in hosts shows the machine's", mend, needed=False)
+
+
+def _resolver(_: LocalSettings) -> Check:
+    """Hosts use the machine's name servers; loopback ones are the engine's to replace, link-local ones are cut off."""
+    servers = [
+        line.split()[1]
+        for file in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
+        if file.is_file()
+        for line in file.read_text().splitlines()
+        if line.startswith("nameserver") and len(line.split()) > 1
+    ]
+    usable = [server for server in servers if not ipaddress.ip_address(server.partition("%")[0]).is_link_local]
+    if usable or not servers:
+        return Check("name servers", True, f"hosts will ask {', '.join(dict.fromkeys(usable)) or 'none'}", needed=False)
+    detail = f"{servers[0]} is link-local: no lab host may reach it, so hosts resolve no names"
+    return Check("name servers", False, detail, "add another `nameserver` to /etc/resolv.conf", needed=False)
+
+
+def _proxy(_: LocalSettings) -> Check:
+    values = [os.environ.get(name, "") for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")]
+    local = [value for value in values if re.search(r"//(?:[^@/]*@)?(?:localhost|127\.|\[::1\])", value)]
+    if not local:
+        return Check("proxy", True, next((value for value in values if value), "none"), needed=False)
+    detail = f"{local[0]} is on this machine's loopback, where hosts cannot reach it"
+    return Check("proxy", False, detail, "name the proxy by an address that other hosts reach", needed=False)
 
 
 def _port(settings: LocalSettings) -> Check:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -96,6 +97,7 @@ class Cloud:
             network=net.name,
             proc=layout.proc if self._lxcfs is not None else None,
             apt_cache=seed_line(net.gateway, sources),
+            guard=partial(network.keep_rules, net),
         )
         self._reconciler = Reconciler(layout, self._engine, self._api.ec2, self._api.lock, self._api.save, facts)
         self._api.ec2.changed = self._reconciler.wake
@@ -138,7 +140,7 @@ class Cloud:
             "disk_bytes": _disk_use(self._layout.folder),
             "started": self._began,
             "lxcfs": self._lxcfs is not None,
-            "metrics": self._api.cloudwatch.store.count(),
+            "metrics_bytes": sum(file.stat().st_size for file in self._layout.folder.glob("cloudwatch.sqlite*")),
         }
 
     def _health(self, instance_id: str) -> Any:

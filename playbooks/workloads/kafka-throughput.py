@@ -8,6 +8,8 @@ time it came, in microseconds since 1970 by the load host's clock. Where this mu
 - Its `MB/sec` and the consumer's are of 1,048,576 bytes, and of record values only.
 - A summary is the tool's steady-state one where it printed one (the warm-up left out), else its summary, else, when
   it was ended before it printed any, what the intervals add up to, without percentiles.
+- The consumer tool prints an interval only when a later record comes, and no total when it is ended: the last records
+  it read may be missing from its counts.
 """
 
 import json

@@ -5,7 +5,6 @@ import pytest
 from labtool.cloud.session import Session, Target
 
 
-
 @pytest.fixture
 def session(monkeypatch):
     """A session whose API is moto in this process."""

@@ -12,7 +12,6 @@ from labtool.progress import Silent
 from labtool.topology import GroupSpec, VarSpec
 
 
-
 IMAGE = "ami-12c6146b"  # one that moto knows
 VARS = (VarSpec("kafka_node_id", "index", base=1), VarSpec("kafka_cluster_id", "uuid", scope="lab"))
 pytestmark = pytest.mark.usefixtures("greeting")

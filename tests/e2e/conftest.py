@@ -18,12 +18,14 @@ class Labtool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("LABTOOL_", "AWS_"))}
         self.env = {
-            **os.environ,
+            **mine,
+            "LABTOOL_CLOUD": "local",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "LABTOOL_HOME": str(folder / "home"),
             "LABTOOL_LOCAL_NAME": "labtest",
-            "LABTOOL_LOCAL_SUBNET": "198.19.0.0/17",
+            "LABTOOL_LOCAL_SUBNET": "198.19.0.0/18",
             "LABTOOL_LOCAL_PORT": "4610",
             "AWS_EC2_METADATA_DISABLED": "true",
         }

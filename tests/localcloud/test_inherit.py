@@ -129,6 +129,7 @@ def test_proxies_reach_every_login(machine):
     ("text", "taken"),
     [
         ("<settings><mirrors><mirror><url>https://m</url></mirror></mirrors></settings>", True),
+        ("<mirror>\n<id>maven-default-http-blocker</id><url>http://0.0.0.0/</url></mirror>", False),
         ("<settings><!-- <mirror>an example</mirror> --><mirrors></mirrors></settings>", False),
     ],
 )

@@ -76,13 +76,18 @@ class World:
         self.ec2 = LabEC2Backend(Template("198.19.240.0/24", "debian-12", "admin"))
         self.engine = FakeEngine(layout)
         self.saved = 0
+        self.guarded: list[list[str]] = []
         self.loop = None
 
     def save(self):
         self.saved += 1
 
+    def guard(self):
+        self.guarded.append(sorted(self.engine.made))
+        return False
+
     def begin(self):
-        facts = Facts(image="i", network="n", proc=None, apt_cache="198.19.240.1 3142 deb.example")
+        facts = Facts("i", "n", None, "198.19.240.1 3142 deb.example", guard=self.guard)
         self.loop = Reconciler(self.layout, self.engine, self.ec2, self.lock, self.save, facts)
         self.ec2.changed = self.loop.wake
         self.loop.start()
@@ -127,6 +132,14 @@ def test_a_launch_makes_a_container_of_the_instances_shape(world):
         time.sleep(0.01)
     assert world.ec2.hosts[instance.id].answered
     assert world.saved
+
+
+def test_the_guard_is_there_before_the_first_host(world):
+    instance = world.launch()
+    world.wait(instance, "running")
+    assert world.guarded[0] == []
+    world.loop._audit()
+    assert world.guarded[-1] == [instance.id]
 
 
 def test_key_and_user_data_reach_the_seed_and_leave_with_the_host(world):

@@ -87,6 +87,7 @@ class Broker(threading.Thread):
                 request = client.recv(struct.unpack(">i", head)[0])
                 key, _, correlation = struct.unpack(">hhi", request[:8])
                 answer = self.answers.get(key)
+                answer = answer(self.port) if callable(answer) else answer
                 if answer is None:
                     return
                 flexible = b"\0" if key == kafka.DESCRIBE_QUORUM else b""
@@ -110,9 +111,14 @@ def broker():
 VERSIONS = struct.pack(">hi", 0, 1) + struct.pack(">hhh", 3, 0, 12)
 
 
-def metadata(brokers, partitions):
+def metadata(brokers, partitions, dead=()):
+    """Return a function of the fake's own port: all brokers are this one, but for the dead."""
+    return lambda port: metadata_bytes(brokers, partitions, lambda broker: 1 if broker in dead else port)
+
+
+def metadata_bytes(brokers, partitions, port_of):
     out = kafka.Writer().pack("i", 0)
-    out.array(brokers, lambda b: out.pack("i", b).string("127.0.0.1").pack("i", 9092).string(None))
+    out.array(brokers, lambda b: out.pack("i", b).string("127.0.0.1").pack("i", port_of(b)).string(None))
     out.string("cluster").pack("i", 1)
     out.pack("i", 1).pack("h", 0).string("topic").pack("b", 0)
 
@@ -159,7 +165,12 @@ def test_healthy_cluster(broker):
     report = look(broker(answers))
     assert report.problems == []
     assert report.as_dict()["leader"] == 1 and report.as_dict()["lag"] == 5
-    assert report.as_dict()["brokers"][0] == {"id": 1, "address": "127.0.0.1:9092"}
+    assert [one["id"] for one in report.as_dict()["brokers"]] == [1, 2]
+
+
+def test_a_registered_broker_that_is_gone_is_named(broker):
+    answers = {18: VERSIONS, 3: metadata([1, 2], [], dead=[2]), 55: quorum(1, {1: 1})}
+    assert "broker 2: 127.0.0.1:1 does not answer" in "; ".join(look(broker(answers)).problems)
 
 
 def test_everything_that_may_be_wrong_is_said(broker):

@@ -5,8 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from ansible.module_utils.kafka_protocol import Connection, KafkaError, Metadata, Quorum, connect_any, parse_endpoints
+from ansible.module_utils.kafka_protocol import (
+    Broker,
+    Connection,
+    KafkaError,
+    Metadata,
+    Quorum,
+    connect_any,
+    parse_endpoints,
+)
 
 POLL_S = 0.5
 
@@ -78,6 +87,21 @@ def below_min_isr(connection: Connection, metadata: Metadata) -> list[str]:
     return [f"{p.topic}-{p.index}" for p in short if len(p.isr) < int(least.get(p.topic, "1"))]
 
 
+def silent(brokers: list[Broker], timeout: float = 3.0) -> list[str]:
+    """Return a sentence for each registered broker that does not answer: it may have died since its last heartbeat."""
+
+    def ask(broker: Broker) -> str:
+        try:
+            with Connection(broker.host, broker.port, timeout) as connection:
+                connection.api_versions()
+        except KafkaError as error:
+            return f"broker {broker.id}: {error}"
+        return ""
+
+    with ThreadPoolExecutor(min(max(len(brokers), 1), 16)) as pool:
+        return [problem for problem in pool.map(ask, brokers) if problem]
+
+
 def look(bootstrap: list[str], brokers: list[int], lag: int, default_port: int = 9092) -> Report:
     """Ask the cluster once. `brokers` are the node ids that must be registered; `lag` the most that is normal."""
     report = Report()
@@ -93,6 +117,7 @@ def look(bootstrap: list[str], brokers: list[int], lag: int, default_port: int =
     missing = sorted(set(brokers) - {broker.id for broker in report.metadata.brokers})
     if missing:
         report.problems.append(f"brokers not registered: {', '.join(map(str, missing))}")
+    report.problems += silent(report.metadata.brokers)
     for what, names in (
         ("without a leader", report.offline),
         ("under min.insync.replicas", report.under_min_isr),

@@ -1,0 +1,83 @@
+"""The playbooks as a sysadmin finds them: they parse from any folder, with the example inventory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from labtool import stacks
+from tests.roles.modules import ROOT
+
+BIN = Path(sys.executable).parent
+PLAYBOOKS = ["kafka-cluster.yml", "kafka-restart.yml", "health.yml", "workloads/kafka-throughput.yml"]
+
+
+def ansible(program: str, *words: str, cwd: Path) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    done = subprocess.run(
+        [str(BIN / program), *words],
+        cwd=cwd,
+        env={**environment, "PATH": f"{BIN}:{environment['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_parses_from_any_folder(playbook, tmp_path):
+    inventory = str(ROOT / "inventory/example.yml")
+    listed = ansible(
+        "ansible-playbook", "-i", inventory, str(ROOT / "playbooks" / playbook), "--list-tasks", cwd=tmp_path
+    )
+    assert "play #1" in listed
+
+
+def test_group_vars_are_found_beside_the_playbooks(tmp_path):
+    words = ["-i", str(ROOT / "inventory/example.yml"), "--list", "--playbook-dir", str(ROOT / "playbooks")]
+    hosts = json.loads(ansible("ansible-inventory", *words, cwd=tmp_path))["_meta"]["hostvars"]
+    shared = yaml.safe_load((ROOT / "group_vars/all.yml").read_text())
+    assert shared.items() <= hosts["kafka-0"].items()
+    assert [hosts[f"kafka-{at}"]["kafka_node_id"] for at in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("role", ["artifact", "java", "hostnames", "kafka"])
+def test_argument_specs_agree_with_the_defaults(role):
+    folder = ROOT / "roles" / role
+    described = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    defaults = yaml.safe_load((folder / "defaults/main.yml").read_text())
+    assert set(defaults) <= set(described)
+    assert all(name.startswith(f"{role}_") for name in described)
+    for name, value in defaults.items():
+        if "default" in described[name] and "{{" not in str(value):
+            assert described[name]["default"] == value, name
+    assert (folder / "README.md").is_file() and (folder / "meta/main.yml").is_file()
+
+
+def test_declarations():
+    stack = stacks.stacks()["kafka-cluster"]
+    groups = {group.name: group for group in stack.groups(stack.values({"brokers": "5", "controllers": "3"}))}
+    assert (groups["kafka"].count, groups["controller"].count) == (5, 3)
+    made = {var.name: var for var in groups["kafka"].vars}
+    assert (made["kafka_node_id"].make, made["kafka_node_id"].base) == ("index", 1)
+    assert (made["kafka_cluster_id"].make, made["kafka_cluster_id"].scope) == ("uuid", "lab")
+    assert stack.extra_vars(stack.values()) == {"kafka_version": "4.3.0"}
+    workload = stacks.workloads()["kafka-throughput"]
+    assert workload.extra_vars(workload.values({"rate": "-1"}))["throughput_rate"] == -1
+
+
+def test_every_variable_of_a_declaration_is_known_to_its_playbook():
+    spec = yaml.safe_load((ROOT / "roles/kafka/meta/argument_specs.yml").read_text())
+    known = set(spec["argument_specs"]["main"]["options"])
+    assert {one.var for one in stacks.stacks()["kafka-cluster"].options.values() if one.var} <= known
+    play = yaml.safe_load((ROOT / "playbooks/workloads/kafka-throughput.yml").read_text())[0]
+    assert {one.var for one in stacks.workloads()["kafka-throughput"].options.values() if one.var} <= set(play["vars"])
