@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labtool.cloud import end, find, keys, launch, network, plan, tags
 from labtool.errors import CloudError
 from labtool.progress import Silent
 from labtool.topology import GroupSpec, VarSpec
-
 
 IMAGE = "ami-12c6146b"  # one that moto knows
 VARS = (VarSpec("kafka_node_id", "index", base=1), VarSpec("kafka_cluster_id", "uuid", scope="lab"))
@@ -157,3 +158,80 @@ def test_requests_ask_for_what_keeps_a_bill_small():
     assert request["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is True
     assert {t["ResourceType"] for t in request["TagSpecifications"]} == {"instance", "volume"}
     assert request["MinCount"] == request["MaxCount"] == 2
+
+
+def test_a_refused_launch_is_not_repeated(session, monkeypatch):
+    from botocore.exceptions import ClientError
+
+    def refuse(**request):
+        answer = {
+            "Error": {"Code": "VcpuLimitExceeded", "Message": "no"},
+            "ResponseMetadata": {"HTTPStatusCode": 400},
+        }
+        raise ClientError(answer, "RunInstances")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.ec2, "run_instances", refuse)
+        with pytest.raises(CloudError, match="VcpuLimitExceeded"):
+            up(session, GroupSpec("web", 1, "t3.small"))
+    assert not (keys.lab_folder(session, "one") / "launch.json").exists()
+    assert len(up(session, GroupSpec("web", 1, "t3.small"))) == 1
+
+
+def test_hosts_that_are_not_shown_yet_are_not_launched_again(session, monkeypatch):
+    real = launch._run
+
+    def run_and_die(*args):
+        real(*args)
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "_run", run_and_die)
+        with pytest.raises(SystemExit):
+            up(session, GroupSpec("kafka", 2, "t3.small"))
+    describe, looks = find.describe, [0]
+
+    def late(*args):
+        looks[0] += 1
+        return [] if looks[0] <= 4 else describe(*args)
+
+    started = []
+    monkeypatch.setattr(find, "describe", late)
+    # moto has no client tokens: the repeated call must not start instances of its own.
+    monkeypatch.setattr(launch, "_run", lambda s, request: started.append(request["ClientToken"]))
+    lab = up(session, GroupSpec("kafka", 2, "t3.small"))
+    assert len(lab) == 2 and len(started) == 1
+
+
+def test_a_host_that_ends_while_it_starts_is_named(session, monkeypatch):
+    from labtool.cloud import wait
+
+    def greet_or_die(host):
+        session.ec2.terminate_instances(InstanceIds=[host.instance_id])
+        return False
+
+    monkeypatch.setattr(wait, "greets", greet_or_die)
+    with pytest.raises(CloudError, match=r"web-0 \((terminated|shutting-down)"):
+        up(session, GroupSpec("web", 1, "t3.small"))
+
+
+def test_stopped_hosts_of_other_groups_are_not_waited_for(session):
+    lab = up(session, GroupSpec("db", 1, "t3.small"))
+    session.ec2.stop_instances(InstanceIds=[lab.hosts[0].instance_id])
+    assert [h.state for h in up(session, GroupSpec("web", 1, "t3.small"))] == ["stopped", "running"]
+
+
+def test_what_labs_left_without_hosts_is_found(session):
+    lab = up(session, GroupSpec("web", 1, "t3.small"))
+    assert end.leftover(session) == []
+    session.ec2.terminate_instances(InstanceIds=[lab.hosts[0].instance_id])
+    assert end.leftover(session) == ["one"]
+
+
+@given(st.sets(st.integers(0, 200)).map(sorted))
+def test_indexes_come_back_from_their_tag(indexes):
+    assert tags.parse_indexes(tags.index_text(indexes)) == indexes
+
+
+def test_a_full_group_fits_a_tag():
+    assert tags.index_text(range(99)) == "0-98"
