@@ -1,6 +1,15 @@
-"""What all tests share: no network but loopback, no credentials but made-up ones, no files outside tmp_path."""
+"""What all tests share: no network but loopback, no credentials but made-up ones, no files outside tmp_path.
+
+Tests on hosts share one local cloud of their own, beside any other, and `labtool` run as a user runs it.
+"""
 
 from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +26,114 @@ def _isolated(monkeypatch, tmp_path_factory, request):
     if request.node.get_closest_marker("hosts") is None:
         monkeypatch.setenv("LABTOOL_HOME", str(home / "state"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+
+
+class Labtool:
+    """The command line, in a folder and environment of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("LABTOOL_", "AWS_"))}
+        self.env = {
+            **mine,
+            "LABTOOL_CLOUD": "local",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "LABTOOL_HOME": str(folder / "home"),
+            "LABTOOL_LOCAL_NAME": "labtest",
+            "LABTOOL_LOCAL_SUBNET": "198.19.0.0/18",
+            "LABTOOL_LOCAL_PORT": "4610",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def run(self, *words: str, code: int | None = 0, timeout: float = 420) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "labtool", *words],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        told = f"labtool {' '.join(words)} → {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
+        print(told)
+        assert code is None or done.returncode == code, told
+        return done
+
+    def json(self, *words: str, **options):
+        return json.loads(self.run(*words, "--json", **options).stdout)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "labtool", *words],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def aws(self, *words: str):
+        """Run Amazon's own command-line client against the local endpoint."""
+        endpoint = self.run("cloud", "start").stdout
+        exported = dict(
+            pair.split("=", 1)
+            for line in endpoint.splitlines()
+            if line.strip().startswith("export ")
+            for pair in line.split()[1:]
+        )
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "aws"), "--output", "json", *words],
+            env={**self.env, **exported},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+@pytest.fixture(scope="session")
+def labtool(tmp_path_factory):
+    program = Labtool(tmp_path_factory.mktemp("labtool"))
+    program.run("cloud", "stop", code=None)  # what a killed test run left
+    yield program
+    program.run("down", "--all")
+    program.run("cloud", "stop")
+    left = left_behind()
+    assert not left, left
+
+
+def left_behind() -> list[str]:
+    """Return what the tests' local cloud should not have left on this machine."""
+
+    def out(*words: str) -> str:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+    found = [
+        f"container {line}" for line in out("podman", "ps", "-a", "--format", "{{.Names}}").split() if "labtest" in line
+    ]
+    found += [
+        f"network {line}"
+        for line in out("podman", "network", "ls", "--format", "{{.Name}}").split()
+        if "labtest" in line
+    ]
+    found += [f"link {line}" for line in out("ip", "-o", "link").splitlines() if "labtest" in line]
+    found += [
+        f"route {line}" for line in out("ip", "route", "show", "table", "all").splitlines() if "198.19.0.0" in line
+    ]
+    found += [f"nft {line}" for line in out("nft", "list", "tables").splitlines() if "labtest" in line]
+    found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if "labtest" in line]
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if "labtool.localcloud" in command and "labtest" in command:
+                found.append(f"process {folder.name}: {command}")
+    return found

@@ -18,6 +18,7 @@ class Check:
     ok: bool
     detail: str
     mend: str = ""
+    needed: bool = True  # without the others labtool works, less well
 
 
 PROGRAMS = {
@@ -38,7 +39,7 @@ def checks(chosen: Settings) -> list[Check]:
     if chosen.cloud == "local":
         from labtool import localcloud
 
-        found += [Check(c.name, c.ok, c.detail, c.mend) for c in localcloud.checks(chosen.local)]
+        found += [Check(c.name, c.ok, c.detail, c.mend, c.needed) for c in localcloud.checks(chosen.local)]
     else:
         found.append(_credentials(chosen))
     return found

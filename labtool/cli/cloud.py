@@ -75,10 +75,11 @@ def doctor(cloud: options.Cloud = None, json: options.Json = False) -> None:
         render.data([asdict(check) for check in found])
     else:
         for check in found:
-            print(f"{'ok  ' if check.ok else 'MISS'}  {check.name}: {check.detail}")
+            mark = "ok  " if check.ok else "MISS" if check.needed else "note"
+            print(f"{mark}  {check.name}: {check.detail}")
             if not check.ok:
                 print(f"      {check.mend}")
-    if not all(check.ok for check in found):
+    if not all(check.ok for check in found if check.needed):
         raise typer.Exit(1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from labtool.cli.app import run
@@ -87,6 +89,4 @@ def test_expected_errors_exit_1_interrupts_130_bugs_3(capfd, monkeypatch, tmp_pa
     assert fail_with(KeyboardInterrupt())[0] == 130
     code, _, err = fail_with(RuntimeError("oh"))
     assert code == 3
-    log = err.rsplit(": ", 1)[1].strip()
-    with open(log) as file:
-        assert "RuntimeError: oh" in file.read()
+    assert "RuntimeError: oh" in Path(err.rsplit(": ", 1)[1].strip()).read_text()

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-NETWORK, SUBNET = "labroles", "198.19.64"
+CLOUD = "labtest"  # the local cloud of the tests
 MITOGEN = "mitogen_linear"
 
 
@@ -45,85 +44,30 @@ class LabHost:
 
     def power_off(self) -> None:
         """Let the host die as a machine does that lost its power."""
-        podman("kill", self.name)
-
-
-def podman(*words: str, check: bool = True) -> str:
-    done = subprocess.run(["podman", *words], capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
-    return done.stdout.strip()
-
-
-class Hosts:
-    """Makes hosts by plain podman from the local cloud's image."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.made = 0
-        self.image = next(
-            iter(podman("image", "ls", "--filter", "reference=localhost/labtool-host", "--format", "{{.Id}}").split()),
-            None,
-        )
-        if self.image is None:
-            pytest.skip("there is no host image yet: .venv/bin/python -m labtool.localcloud prepare")
-        self.key = folder / "key"
-        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", ""]
-        subprocess.run([*keygen, "-f", str(self.key)], check=True)
-        self.remove()
-        podman("network", "create", f"--subnet={SUBNET}.0/24", f"--gateway={SUBNET}.1", "--disable-dns", NETWORK)
-        bridge = podman("network", "inspect", NETWORK, "--format", "{{.NetworkInterface}}")
-        drop = f'iifname "{bridge}" ip daddr 169.254.0.0/16 drop'
-        rules = (
-            f"add table inet {NETWORK}; add chain inet {NETWORK} pre {{ type filter hook prerouting priority -300; }};"
-        )
-        subprocess.run(["nft", f"{rules} add rule inet {NETWORK} pre {drop}"], check=True)
-        subprocess.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
-
-    def make(self, count: int) -> list[LabHost]:
-        hosts = [self._start() for _ in range(count)]
-        deadline = time.monotonic() + 60
-        for host in hosts:
-            while "up" not in host.run("echo up", check=False):
-                assert time.monotonic() < deadline, f"{host.name} does not answer SSH"
-                time.sleep(0.3)
-        return hosts
-
-    def _start(self) -> LabHost:
-        self.made += 1
-        name, address = f"{NETWORK}-{self.made}", f"{SUBNET}.{10 + self.made}"
-        seed = self.folder / name
-        (seed / "out").mkdir(parents=True)
-        host_key = seed / "ssh_host_ed25519_key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)], check=True)
-        (seed / "authorized_keys").write_text(self.key.with_suffix(".pub").read_text())
-        known = self.folder / "known_hosts"
-        with known.open("a") as file:
-            file.write(f"{address} {' '.join(host_key.with_suffix('.pub').read_text().split()[:2])}\n")
-        podman(
-            *["--runtime=runc", "run", "-d", "-t", "--name", name, "--label", f"test={NETWORK}", "--hostname", name],
-            *["--network", NETWORK, "--ip", address, "--cpus", "2", "--memory", "2g", "--memory-swap", "2g"],
-            *["--ulimit", "nofile=20000:20000", "--ulimit", "nproc=32000:32000", "--pids-limit=-1"],
-            *["--volume", f"{seed}:/var/lib/labtool/seed:ro", "--volume", f"{seed}/out:/var/lib/labtool/out"],
-            *["--systemd=always", "--no-hosts", "--stop-timeout=2"],
-            *["--cap-add=NET_ADMIN,NET_RAW,AUDIT_WRITE,SYS_PTRACE,SYS_NICE,IPC_LOCK", str(self.image), "/sbin/init"],
-        )
-        options = f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes -o ConnectTimeout=5 -o LogLevel=ERROR"
-        return LabHost(name, address, "admin", options, self.key)
-
-    def remove(self) -> None:
-        left = podman("ps", "-aq", "--filter", f"label=test={NETWORK}").split()
-        if left:
-            podman("rm", "-f", "-t", "0", *left)
-        podman("network", "rm", "-f", NETWORK, check=False)
-        subprocess.run(["nft", "delete", "table", "inet", NETWORK], capture_output=True, check=False)
+        subprocess.run(["podman", "kill", f"{CLOUD}-{self.name}"], capture_output=True, check=True)
 
 
 @pytest.fixture(scope="module")
-def lab_hosts(tmp_path_factory) -> Iterator[Callable[[int], list[LabHost]]]:
+def lab_hosts(labtool, request) -> Iterator[Callable[[int], list[LabHost]]]:
     """Return a function that makes so many fresh hosts; all of them go when the module is done."""
-    hosts = Hosts(tmp_path_factory.mktemp("hosts"))
-    yield hosts.make
-    hosts.remove()
+    lab = request.module.__name__.rsplit(".", 1)[-1].replace("_", "-")
+
+    def make(count: int) -> list[LabHost]:
+        made = labtool.json("up", f"host={count}", "--type", "t3.small", "--lab", lab)
+        variables = json.loads(labtool.run("inventory", "--list", "--lab", lab).stdout)["_meta"]["hostvars"]
+        return [
+            LabHost(
+                name=host["instance_id"],
+                address=host["address"],
+                user=variables[host["name"]]["ansible_user"],
+                ssh_args=variables[host["name"]]["ansible_ssh_common_args"],
+                key=Path(variables[host["name"]]["ansible_ssh_private_key_file"]),
+            )
+            for host in made
+        ]
+
+    yield make
+    labtool.run("down", "--lab", lab)
 
 
 @dataclass(frozen=True)

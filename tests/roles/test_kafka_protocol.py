@@ -241,3 +241,16 @@ def test_verify_uses_every_broker_as_a_leader():
         partitions = verify.assignment(list(range(1, count + 1)))
         assert [replicas[0] for replicas in partitions] == list(range(1, count + 1))
         assert all(len(set(replicas)) == len(replicas) == min(3, count) for replicas in partitions)
+
+
+def test_the_end_offsets_are_what_each_leader_says(broker):
+    def told(code, offset):
+        return kafka.Writer().pack("i", 1).string("topic").pack("iihqq", 1, 0, code, -1, offset).bytes()
+
+    fake = broker({3: metadata([1], [(0, 1, [1], [1]), (1, 1, [1], [1])]), 2: told(0, 42)})
+    with kafka.Connection("127.0.0.1", fake.port) as connection:
+        found = connection.metadata(["topic"])
+    assert kafka.end_offsets(found, "topic") == {0: 42, 1: 42}
+    fake.answers[2] = told(6, -1)
+    with pytest.raises(kafka.KafkaError, match="NOT_LEADER_OR_FOLLOWER"):
+        kafka.end_offsets(found, "topic")

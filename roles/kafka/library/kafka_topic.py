@@ -7,14 +7,15 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.kafka_cluster import POLL_S
-from ansible.module_utils.kafka_protocol import Connection, KafkaError, connect_any, fail, parse_endpoints
+from ansible.module_utils.kafka_protocol import Connection, KafkaError, connect_any, end_offsets, fail, parse_endpoints
 
 DOCUMENTATION = r"""
 module: kafka_topic
 short_description: Make or remove a Kafka topic
 description:
   - A topic that exists is left as it is if its partitions and replication are those wanted, and is an error otherwise.
-    With C(fresh) it is removed first, with all it holds.
+    With C(fresh) it is removed first, with all it holds. C(end_offsets) is how many records each partition
+    was ever given, read before C(absent) removes it.
 options:
   bootstrap: {description: Brokers as address:port, required: true, type: list, elements: str}
   name: {description: The topic, required: true, type: str}
@@ -96,7 +97,9 @@ def main() -> None:
     wanted = module.params
     try:
         with connect_any(parse_endpoints(wanted["bootstrap"], 9092)) as connection:
-            changed = False
+            changed, offsets = False, {}
+            if wanted["state"] == "absent":
+                offsets = end_offsets(connection.metadata([wanted["name"]]), wanted["name"], wanted["timeout"])
             if wanted["state"] in ("absent", "fresh"):
                 changed = absent(connection, wanted, module.check_mode)
             if wanted["state"] == "fresh" and module.check_mode:
@@ -105,7 +108,7 @@ def main() -> None:
                 changed |= present(connection, wanted, module.check_mode)
     except KafkaError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, topic=wanted["name"])
+    module.exit_json(changed=changed, topic=wanted["name"], end_offsets=offsets)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PRODUCE, FETCH, METADATA, API_VERSIONS = 0, 1, 3, 18
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS = 0, 1, 2, 3, 18
 CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_CONFIGS, DESCRIBE_QUORUM = 19, 20, 32, 55
 CLIENT = "labtool"
 LARGEST_ANSWER = 64 << 20
@@ -415,6 +415,18 @@ class Connection:
         fail(f"{self.name} refused a record for {topic}-{partition}", code)
         return offset
 
+    def end_offset(self, topic: str, partition: int) -> int:
+        """Return the offset that the partition's next record will have; ask the leader."""
+        body = Writer().pack("i", -1)
+        body.pack("i", 1).string(topic).pack("iiq", 1, partition, -1)
+        answer = self.ask(LIST_OFFSETS, 1, body.bytes())
+        answer.unpack("i")
+        answer.string()
+        answer.unpack("i")
+        _, code, _, offset = answer.unpack("ihqq")
+        fail(f"{self.name} did not tell the end of {topic}-{partition}", code)
+        return int(offset)
+
     def fetch(self, topic: str, partition: int, offset: int, wait_s: float = 1.0) -> list[bytes]:
         """Return the values of the records from `offset` on, as many as one answer holds; ask the leader."""
         body = Writer().pack("iiiib", -1, int(wait_s * 1000), 1, 1 << 20, 0)
@@ -428,6 +440,20 @@ class Connection:
         fail(f"{self.name} refused to read {topic}-{partition}", code)
         answer.array(lambda: answer.unpack("qq"))
         return record_values(answer.take(max(answer.unpack("i"), 0)))
+
+
+def end_offsets(metadata: Metadata, topic: str, timeout: float = 5.0) -> dict[int, int]:
+    """Return each partition's end offset: how many records were ever written to it, by what its leader says."""
+    leaders = {broker.id: broker for broker in metadata.brokers}
+    found = {}
+    for partition in metadata.partitions:
+        if partition.topic == topic:
+            leader = leaders.get(partition.leader)
+            if leader is None:
+                raise KafkaError(f"{topic}-{partition.index} has no leader")
+            with Connection(leader.host, leader.port, timeout) as connection:
+                found[partition.index] = connection.end_offset(topic, partition.index)
+    return found
 
 
 def iter_array(answer: Reader, form: str) -> Iterator[tuple[int, ...]]:
