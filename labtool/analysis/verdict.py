@@ -20,7 +20,7 @@ def verdict(data: RunData, load: Load | None, found: list[Usage], findings: list
     if data.measured_s <= 0 or not (found or load):
         reason = broken or "there are no numbers of a measured window"
         return Verdict("refused", "Nothing to say", f"This run says nothing about the system: {reason}.")
-    clause = _busiest_clause(found)
+    clause = _busiest_clause(found, said)
     if load is None:
         if data.record.workload:
             why = broken or f"the workload {data.record.workload} left no numbers"
@@ -86,6 +86,8 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
         sentence = f"The {who} fell short: {gap}{tail}."
     elif (network := said.get("resource.network")) is not None and network.severity == "problem":
         sentence = f"The rate fell short, {gap}, and the network was saturated{tail}."
+    elif "trust.machine_saturated" in said:
+        sentence = f"The rate fell short, {gap}{tail}."
     else:
         sentence = f"The rate fell short, {gap}, and nothing that was measured was saturated{tail}."
     return Verdict("problem", "Fell short", sentence)
@@ -105,8 +107,12 @@ def _with_break(sentence: str, broken: str) -> str:
     return f"{sentence} The run is not whole: {broken}." if broken else sentence
 
 
-def _busiest_clause(found: list[Usage]) -> str:
+def _busiest_clause(found: list[Usage], said: dict[str, Finding]) -> str:
     top = busiest(found)
+    if full := said.get("trust.machine_saturated"):
+        # What its hosts' counters show is then not what limited them.
+        busy = float(full.evidence["machine_utilisation"] or 0)
+        return f"the machine under the hosts was itself {fmt.percent(busy)} busy"
     if top is None:
         return ""
     return f"the busiest resource was the {RESOURCES[top.resource]} of {top.host} at {fmt.percent(top.peak)}"

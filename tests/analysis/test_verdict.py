@@ -110,3 +110,10 @@ def test_kept_up_on_average_is_said_as_that():
     found = said(clients=(client(rates),))
     assert (found.verdict.severity, found.verdict.label) == ("warning", "Kept up on average")
     assert "for 60 s of 5 min the rate was below 90 % of it" in found.verdict.sentence
+
+
+def test_a_full_machine_is_named_instead_of_a_hosts_own_resource():
+    full = record(cloud="local", machine={"cpu_utilisation": "0.990"})
+    assert said(record=full).verdict.sentence == (
+        "The brokers kept up with 10,000 records/s; the machine under the hosts was itself 99 % busy."
+    )

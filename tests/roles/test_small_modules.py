@@ -77,8 +77,9 @@ META = "#\n#Sat Nov 21 07:37:00 UTC 2026\nnode.id=1\ndirectory.id=7dTnzGkMTXGsjB
 
 def test_formatted_data_is_compared(tmp_path):
     (tmp_path / "meta.properties").write_text(META)
-    assert formatting.difference(str(tmp_path), "abc", 1) == ""
-    told = formatting.difference(str(tmp_path), "xyz", 2)
+    directories = [str(tmp_path), str(tmp_path / "new")]
+    assert formatting.of_another(directories, "abc", 1) == ""
+    told = formatting.of_another(directories, "xyz", 2)
     assert "cluster.id is abc, not xyz" in told and "node.id is 1, not 2" in told
 
 

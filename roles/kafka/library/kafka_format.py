@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kafka_meta import read_meta
+from ansible.module_utils.kafka_meta import of_another, read_meta
 
 DOCUMENTATION = r"""
 module: kafka_format
@@ -28,14 +28,6 @@ options:
                         type: str, default: ''}
   user: {description: Owner of the data, required: true, type: str}
 """
-
-
-def difference(directory: str, cluster_id: str, node_id: int) -> str:
-    """Say how a formatted directory differs from what it should be; '' if it does not."""
-    meta = read_meta(Path(directory) / "meta.properties")
-    pairs = [("cluster.id", cluster_id), ("node.id", str(node_id))]
-    wrong = [f"{key} is {meta.get(key)}, not {wanted}" for key, wanted in pairs if meta.get(key) != wanted]
-    return f"{directory}: {', '.join(wrong)}" if wrong else ""
 
 
 def make(directory: str, owner: pwd.struct_passwd) -> None:
@@ -80,13 +72,8 @@ def main() -> None:
     directories = arguments["data_directories"]
     new = [path for path in directories if not read_meta(Path(path) / "meta.properties")]
     formatted = [path for path in directories if path not in new]
-    wrong = [difference(path, arguments["cluster_id"], arguments["node_id"]) for path in formatted]
-    if any(wrong):
-        module.fail_json(
-            msg="this host's data belongs to another node or cluster: "
-            + "; ".join(filter(None, wrong))
-            + ". Give the host its own ids back, or move that data away."
-        )
+    if problem := of_another(formatted, arguments["cluster_id"], arguments["node_id"]):
+        module.fail_json(msg=problem)
     if not new or module.check_mode:
         module.exit_json(changed=bool(new), formatted=new)
     try:

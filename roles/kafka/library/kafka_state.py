@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kafka_meta import QUORUM_COMMENT, read_meta, read_properties, read_text
+from ansible.module_utils.kafka_meta import QUORUM_COMMENT, of_another, read_meta, read_properties, read_text
 
 DOCUMENTATION = r"""
 module: kafka_state
@@ -15,7 +15,10 @@ description:
   - Sets the fact C(kafka_state) with C(node_id), C(cluster_id) and C(directory_id) as formatted (empty where it is
     not), C(quorum), the ids of the cluster's controllers as they were when the host was first configured, and
     C(broker), where its broker is advertised (empty where it is none).
+  - Given the ids that the host should have, fails where its data has others, before anything is changed.
 options:
+  cluster_id: {description: The cluster's id, type: str, default: ''}
+  node_id: {description: The node's id, type: int}
   data_directories: {description: Where the host keeps its logs, required: true, type: list, elements: path}
   properties: {description: The configuration, type: path, default: /etc/kafka/server.properties}
 """
@@ -39,6 +42,8 @@ def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
+            "cluster_id": {"type": "str", "default": ""},
+            "node_id": {"type": "int"},
             "data_directories": {"type": "list", "elements": "path", "required": True},
             "properties": {"type": "path", "default": "/etc/kafka/server.properties"},
         },
@@ -50,6 +55,11 @@ def main() -> None:
         quorum = recorded_quorum(configuration)
     except (OSError, ValueError) as error:
         module.fail_json(msg=f"this host's Kafka files cannot be read: {error}")
+    wanted = module.params
+    if wanted["cluster_id"] and wanted["node_id"] is not None:
+        problem = of_another(wanted["data_directories"], wanted["cluster_id"], wanted["node_id"])
+        if problem:
+            module.fail_json(msg=problem)
     meta = next((one for one in found if one), {})
     state = {
         "formatted": bool(meta),

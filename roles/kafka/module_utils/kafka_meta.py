@@ -25,3 +25,20 @@ def read_properties(text: str) -> dict[str, str]:
 def read_meta(path: Path) -> dict[str, str]:
     """Return the properties of a `meta.properties`; {} where the file is absent."""
     return read_properties(read_text(path))
+
+
+def of_another(directories: list[str], cluster_id: str, node_id: int) -> str:
+    """Say how formatted data directories are another node's or cluster's; '' where none is."""
+    told = []
+    for directory in directories:
+        meta = read_meta(Path(directory) / "meta.properties")
+        pairs = [("cluster.id", cluster_id), ("node.id", str(node_id))] if meta else []
+        wrong = [f"{key} is {meta.get(key)}, not {wanted}" for key, wanted in pairs if meta.get(key) != wanted]
+        if wrong:
+            told.append(f"{directory}: {', '.join(wrong)}")
+    if not told:
+        return ""
+    return (
+        f"this host's data belongs to another node or cluster: {'; '.join(told)}. "
+        "Give the host its own ids back, or move that data away."
+    )
