@@ -111,6 +111,17 @@ class ClientSummary:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Something that the clients and the system under test counted independently of each other."""
+
+    what: str
+    claimed: int
+    claimed_by: str
+    counted: int
+    counted_by: str
+
+
+@dataclass(frozen=True)
 class Event:
     """A stage, a task, a fault, a gap: `end` is None for an instant."""
 
@@ -160,6 +171,7 @@ class RunData:
     service: tuple[Labelled, ...] = ()
     clients: tuple[Client, ...] = ()
     summaries: tuple[ClientSummary, ...] = ()
+    counts: tuple[Count, ...] = ()
     events: tuple[Event, ...] = ()
     clocks: tuple[ClockReading, ...] = ()
     observers: tuple[ObserverCost, ...] = ()

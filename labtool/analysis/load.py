@@ -20,6 +20,7 @@ from labtool.analysis.data import (
     Client,
     ClientSummary,
     ClockReading,
+    Count,
     Event,
     Floats,
     Labelled,
@@ -39,6 +40,7 @@ def load(directory: RunDirectory) -> RunData:
     since = origin.timestamp()
     clients = reader.attempt("workload_intervals", lambda: _clients(reader, since, length)) or ()
     summaries = reader.attempt("workload_summary", lambda: _summaries(reader, since)) or ()
+    counts = reader.attempt("workload_counts", lambda: _counts(reader)) or ()
     cloudwatch = reader.attempt("cloudwatch", lambda: _cloudwatch(reader, since)) or ()
     service = reader.attempt("service_metrics", lambda: _service(reader, since, length)) or ()
     events = reader.attempt("timeline", lambda: _events(reader, since)) or ()
@@ -57,6 +59,7 @@ def load(directory: RunDirectory) -> RunData:
         service=service,
         clients=tuple(_trimmed(client, summaries) for client in clients),
         summaries=summaries,
+        counts=counts,
         events=events,
         clocks=clocks,
         observers=observers,
@@ -257,6 +260,11 @@ def _summaries(reader: Reader, since: float) -> tuple[ClientSummary, ...]:
         )
         for row in records({name: values for name, values in rows.items() if name not in ("start", "end")})
     )
+
+
+def _counts(reader: Reader) -> tuple[Count, ...]:
+    rows = reader.query("SELECT what, claimed, claimed_by, counted, counted_by FROM workload_counts ORDER BY what")
+    return tuple(Count(**row) for row in records(rows))
 
 
 def _labelled(reader: Reader, sql: str, parameters: Iterable[object]) -> tuple[Labelled, ...]:

@@ -29,6 +29,7 @@ def findings(data: RunData) -> list[Finding]:
         *_silent_hosts(data),
         *_gaps(data),
         *_faults(data),
+        *_counts(data),
         *_shared_machine(data),
         *_machine_saturated(data),
         *_shared_disk(data),
@@ -314,6 +315,36 @@ def _clocks(data: RunData) -> list[Finding]:
             host=worst.host,
         )
     )
+    return said
+
+
+def _counts(data: RunData) -> list[Finding]:
+    """Hold what the clients counted against what the system itself did."""
+    said = []
+    for count in data.counts:
+        both = f"{count.counted_by}: {count.counted:,} {count.what}; {count.claimed_by}: {count.claimed:,}"
+        both = both[:1].upper() + both[1:]
+        severity: Severity = "ok"
+        meaning = "the system holds what the clients were told it does"
+        if count.counted < count.claimed:
+            severity = "problem"
+            meaning = f"{count.claimed - count.counted:,} {count.what} were acknowledged and are not there"
+        elif count.counted > count.claimed:
+            severity = "warning"
+            meaning = (
+                f"{count.counted - count.claimed:,} {count.what} are there that no client counts: what was sent "
+                "again, or arrived though its client saw an error"
+            )
+        said.append(
+            Finding(
+                f"counts.{count.what}",
+                "trust",
+                severity,
+                f"{both}: {meaning}.",
+                evidence={"claimed": count.claimed, "counted": count.counted},
+                figure="load",
+            )
+        )
     return said
 
 

@@ -18,7 +18,7 @@ from labtool.errors import DataError
 
 Tables = dict[str, list[dict[str, Any]]]
 
-PRODUCED = ("workload_intervals", "workload_summary", "service_metrics")
+PRODUCED = ("workload_intervals", "workload_summary", "workload_counts", "service_metrics")
 """The tables that a parser may make; the others are made of what labtool itself collected."""
 
 

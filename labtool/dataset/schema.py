@@ -87,6 +87,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("p99_ms", "double", ""),
         Column("p999_ms", "double", ""),
     ),
+    "workload_counts": (
+        Column("what", "string", "what is counted, as records"),
+        Column("claimed", "int64", "as the clients counted it, from the first operation to the last"),
+        Column("claimed_by", "string", "which count that is, as the producers' acknowledged sends"),
+        Column("counted", "int64", "as the system under test counted it by itself"),
+        Column("counted_by", "string", "which count that is, as the topic's end offsets"),
+    ),
     "service_metrics": (
         Column("time", "timestamp", ""),
         Column("host", "string", ""),

@@ -70,13 +70,22 @@ def narrow(directory: RunDirectory, record: RunRecord, offsets: Mapping[str, flo
     except DataError:
         return  # building the tables meets the same error and notes it
     spans = []
-    for row in rows.get("workload_summary", []):
+    # A summary may leave the warm-up out; the first interval begins with the client's first operation.
+    for row in (*rows.get("workload_intervals", []), *rows.get("workload_summary", [])):
         ahead = timedelta(seconds=offsets.get(str(row["client"]).split("/")[0], 0.0))
-        start, end = tables.instant(row["start"]), tables.instant(row["end"])
+        end = tables.instant(row["end"] if "end" in row else row["time"])
+        start = (
+            tables.instant(row["start"])
+            if "start" in row
+            else end and end - timedelta(seconds=row.get("duration_s") or 0)
+        )
         if start is not None and end is not None:
-            spans.append((start - ahead, end - ahead))
-    if spans:
-        record.window_start, record.window_end = min(s for s, _ in spans), max(e for _, e in spans)
+            spans.append((row["role"], start - ahead, end - ahead))
+    # Consumers are there before the load and stay until its last record: the window is the load's.
+    driving = [span for span in spans if span[0] != "consumer"] or spans
+    if driving:
+        record.window_start = min(start for _, start, _ in driving)
+        record.window_end = max(end for _, _, end in driving)
 
 
 def measure_clocks(access: Access, hosts: Sequence[Host], journal: Journal, phase: str) -> None:

@@ -10,6 +10,9 @@ time it came, in microseconds since 1970 by the load host's clock. Where this mu
   it was ended before it printed any, what the intervals add up to, without percentiles.
 - The consumer tool prints an interval only when a later record comes, and no total when it is ended: the last records
   it read may be missing from its counts.
+
+`raw/kafka-throughput/end-offsets.json` has the records that each partition was given, as the brokers count them: a
+second opinion on what the producers say, in `workload_counts`.
 """
 
 import json
@@ -50,6 +53,7 @@ class Client:
     intervals: list[dict[str, Any]] = field(default_factory=list)
     summary: re.Match[str] | None = None
     summary_at: float = 0.0
+    acknowledged: int | None = None  # of its whole life, warm-up included; None where it was ended before its summary
 
     @property
     def offered(self) -> float | None:
@@ -62,11 +66,13 @@ def parse(raw: Path, run: dict[str, Any]) -> Rows:
     """Return the tables' rows; `DataError` names the file and the line that no tool of ours prints."""
     intervals: list[dict[str, Any]] = []
     summaries: list[dict[str, Any]] = []
+    producers: list[Client] = []
     for file in sorted((raw / "kafka-throughput").glob("*/*.json")):
         client = read_client(file)
         role = client.parameters.get("role")
         if role == "producer":
             read_producer(client)
+            producers.append(client)
         elif role == "consumer":
             read_consumer(client)
         else:
@@ -74,7 +80,11 @@ def parse(raw: Path, run: dict[str, Any]) -> Rows:
         intervals += client.intervals
         if client.intervals:
             summaries.append(summarise(client))
-    tables = {"workload_intervals": intervals, "workload_summary": summaries}
+    tables = {
+        "workload_intervals": intervals,
+        "workload_summary": summaries,
+        "workload_counts": count(producers, raw / "kafka-throughput" / "end-offsets.json"),
+    }
     return {name: rows for name, rows in tables.items() if rows}
 
 
@@ -107,6 +117,8 @@ def read_producer(client: Client) -> None:
     for number, (at, line) in enumerate(client.lines, 1):
         if match := SUMMARY.fullmatch(line):
             client.summary, client.summary_at = match, at  # the steady-state one comes last
+            if not match[2]:
+                client.acknowledged = int(match[1])
         elif (match := INTERVAL.fullmatch(line)) and at > before:
             count, rate = int(match[1]), float(match[3])
             # The rate has one decimal: with few records the time between the lines tells the interval better.
@@ -145,6 +157,33 @@ def read_consumer(client: Client) -> None:
             row = interval(client, "consumer", at, seconds, (records - seen_records) / seconds)
             client.intervals.append(row | {"bytes_rate": (mib - seen_mib) * MIB / seconds, "errors": 0})
         seen_records, seen_mib = records, mib
+
+
+def count(producers: list[Client], file: Path) -> list[dict[str, Any]]:
+    """Return the producers' count of records beside the brokers', if both are whole.
+
+    A producer that was ended may have sent records it never told of, and one that asks for no acknowledgement doesn't
+    know what arrived.
+    """
+    known = [client.acknowledged for client in producers if client.acknowledged is not None]
+    unasked = any(str(client.parameters["acks"]) == "0" for client in producers)
+    if not producers or unasked or len(known) < len(producers) or not file.exists():
+        return []
+    try:
+        stored = sum(int(records) for records in json.loads(file.read_text()).values())
+    except (ValueError, AttributeError, TypeError):
+        raise DataError(f"{file}: expected a number of records for each partition") from None
+    if not stored:
+        return []  # the topic was gone before it could be asked
+    return [
+        {
+            "what": "records",
+            "claimed": sum(known),
+            "claimed_by": "the producers' acknowledged sends",
+            "counted": stored,
+            "counted_by": "the topic's end offsets",
+        }
+    ]
 
 
 def interval(client: Client, role: str, at: float, seconds: float, rate: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 from small_run import START, flat, record, run_data
 
 from labtool.analysis import trust
-from labtool.analysis.data import ClockReading, Event, ObserverCost, Series
+from labtool.analysis.data import ClockReading, Count, Event, ObserverCost, Series
 from labtool.dataset.run import Missing, StageRecord
 
 
@@ -126,3 +126,17 @@ def test_a_machine_that_was_full_under_its_hosts_is_said():
     assert told(cpu_utilisation="unknown") is None
     assert told() is None
     assert "trust.machine_saturated" not in found(run_data(record=record(machine={"cpu_utilisation": "0.97"})))
+
+
+def counts(claimed, counted):
+    count = Count("records", claimed, "the producers' acknowledged sends", counted, "the topic's end offsets")
+    return found(run_data(counts=(count,)))["counts.records"]
+
+
+def test_what_the_system_counted_is_held_against_the_clients():
+    assert counts(600_000, 600_000).severity == "ok"
+    assert counts(600_000, 600_000).sentence.startswith("The topic's end offsets: 600,000 records; the producers'")
+    lost = counts(600_000, 599_990)
+    assert lost.severity == "problem" and "10 records were acknowledged and are not there" in lost.sentence
+    more = counts(600_000, 600_007)
+    assert more.severity == "warning" and "7 records are there that no client counts" in more.sentence

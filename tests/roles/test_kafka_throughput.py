@@ -70,6 +70,32 @@ def test_summary_of_3_9(tmp_path):
     assert len(of(parse(tmp_path)["workload_intervals"], "load-0/producer-1")) == 2
 
 
+def counted(raw, offsets):
+    (raw / "kafka-throughput/end-offsets.json").write_text(offsets)
+    return parse(raw).get("workload_counts", [])
+
+
+def test_the_brokers_count_stands_beside_the_producers(newest):
+    (row,) = counted(newest, '{"0": 100000, "1": 100001}')
+    assert set(row) == {column.name for column in TABLES["workload_counts"]}
+    # The warm-up is in both: 75,000 records of each are left without it.
+    assert (row["claimed"], row["counted"]) == (200_000, 200_001)
+
+
+def test_a_count_that_is_not_whole_is_not_compared(newest):
+    assert counted(newest, "{}") == [], "the topic was gone"
+    with pytest.raises(DataError, match=r"end-offsets.json: expected a number"):
+        counted(newest, "[1]")
+    spoil(newest, "producer-1", lambda text: "".join(text.splitlines(keepends=True)[:-2]))
+    assert counted(newest, '{"0": 5}') == []
+
+
+def test_a_producer_that_asks_for_no_acknowledgement_knows_nothing(newest):
+    path = newest / "kafka-throughput/load-0/producer-1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"acks": "0"}))
+    assert counted(newest, '{"0": 5}') == []
+
+
 def test_consumer_counts_each_record_once(newest):
     tables = parse(newest)
     row = of(tables["workload_summary"], "load-0/consumer-1")[0]
