@@ -96,6 +96,7 @@ def test_what_a_configuration_remembers():
     text = "# quorum.controllers=1,2,3\nadvertised.listeners=PLAINTEXT://10.0.0.1:9092,CONTROLLER://10.0.0.1:9093\n"
     assert state.recorded_quorum(text) == [1, 2, 3]
     assert state.advertised_broker(text) == "10.0.0.1:9092"
+    assert state.memory_mb("MemFree: 1 kB\nMemTotal:        2097152 kB\n") == 2048
     assert state.recorded_quorum("") == [] and state.advertised_broker("") == ""
 
 

@@ -12,7 +12,7 @@ DOCUMENTATION = r"""
 module: kafka_state
 short_description: What a host is to a Kafka cluster
 description:
-  - Sets the fact C(kafka_state) with C(node_id), C(cluster_id) and C(directory_id) as formatted (empty where it is
+  - Sets the fact C(kafka_state) with C(memory_mb), the host's memory in MiB, C(node_id), C(cluster_id) and C(directory_id) as formatted (empty where it is
     not), C(quorum), the ids of the cluster's controllers as they were when the host was first configured, and
     C(broker), where its broker is advertised (empty where it is none).
   - Given the ids that the host should have, fails where its data has others, before anything is changed.
@@ -36,6 +36,11 @@ def advertised_broker(text: str) -> str:
     """Return the address:port that the configuration advertises for clients; '' for a node that is no broker."""
     listeners = read_properties(text).get("advertised.listeners", "").split(",")
     return next((one.partition("://")[2] for one in listeners if one.startswith("PLAINTEXT://")), "")
+
+
+def memory_mb(text: str) -> int:
+    """Return the memory that /proc/meminfo tells of, in MiB."""
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("MemTotal:"))) // 1024
 
 
 def main() -> None:
@@ -62,6 +67,7 @@ def main() -> None:
             module.fail_json(msg=problem)
     meta = next((one for one in found if one), {})
     state = {
+        "memory_mb": memory_mb(read_text(Path("/proc/meminfo"))),
         "formatted": bool(meta),
         "cluster_id": meta.get("cluster.id", ""),
         "node_id": int(meta["node.id"]) if meta.get("node.id") else None,
