@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 
@@ -10,6 +11,10 @@ def main() -> None:
     """Run `labtool`; exits 0 done, 1 failed, 2 usage, 3 a bug of ours, 130 interrupted."""
     from labtool.cli.app import run
 
+    # Ended from outside, or its terminal closed: labtool ends what it has begun, as after ^C.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores one of them
+            signal.signal(number, signal.default_int_handler)
     code = 3
     try:
         code = run(sys.argv[1:])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,10 @@ from labtool.topology import LAB_NAME
 
 BENCHMARK_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
 """Reserved for benchmarks by RFC 2544: no host of the world is there."""
+
+_HOP = r"(ssh://)?[A-Za-z0-9_\[][A-Za-z0-9_.@:%\[\]-]*"
+PROXY_JUMP = re.compile(f"{_HOP}(,{_HOP})*")
+"""Nothing in it that ssh would read as an option or a shell as more than a word."""
 
 
 class LocalSettings(BaseModel):
@@ -62,9 +67,18 @@ class Settings(BaseModel):
     """debian-12, ubuntu-24.04, amazon-linux-2023 or an AMI id; None is the cloud's default."""
     instance_type: str = "t3.small"
     ttl: str = "4h"
+    proxy_jump: str | None = None
+    """The host that SSH goes through to reach the lab's, as ssh's -J takes it; `none` for straight."""
     runs: Path = Path("runs")
     strategy: Literal["mitogen", "linear"] = "mitogen"
     local: LocalSettings = LocalSettings()
+
+    @field_validator("proxy_jump")
+    @classmethod
+    def _names_hosts(cls, value: str | None) -> str | None:
+        if value is not None and not PROXY_JUMP.fullmatch(value):
+            raise ValueError("must be [user@]host[:port], several behind commas, or none")
+        return value
 
 
 def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> Settings:
@@ -97,7 +111,8 @@ def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> S
                 f"{source}: " + unknown("setting", key.split(".")[-1], section.model_fields).message,
                 unknown("setting", key.split(".")[-1], section.model_fields).hint,
             ) from None
-        raise ConfigError(f"{source}: {key}: {first['msg']} (it is {first['input']!r})") from None
+        told = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{source}: {key}: {told} (it is {first['input']!r})") from None
 
 
 def find_file(start: Path) -> Path | None:

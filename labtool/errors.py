@@ -57,6 +57,12 @@ class LabLockedError(LabtoolError):
     """Another labtool works on the same lab."""
 
 
+class StoppedError(LabtoolError):
+    """^C or SIGTERM ended the work; it says what is kept."""
+
+    exit_code = 130
+
+
 class CollectError(LabtoolError):
     """A log, counter or clock could not be read from a host."""
 

@@ -17,7 +17,7 @@ class Access:
     key: Path
     known_hosts: Path
     control: Path  # folder of the shared connections' sockets; its path must stay short
-    proxy_jump: str | None = None
+    proxy_jump: str | None = None  # as ssh's -J takes it; its own keys and host keys are the user's
     connect_timeout_s: int = 10
 
 
@@ -48,6 +48,32 @@ def options(access: Access, *, shared: bool = True) -> list[str]:
     return [part for key, value in chosen.items() for part in ("-o", f"{key}={value}")]
 
 
+_ENDING = """\
+exec 3<&0
+setsid "${SHELL:-/bin/sh}" -c LINE </dev/null 3<&- & job=$!
+end() { sudo -n kill -s "$1" -- "-$job" || kill -s "$1" -- "-$job"; }
+{
+  cat <&3; trap '' TERM; end TERM
+  for second in 1 2 3 4 5; do end 0 || exit; sleep 1; done
+  end KILL
+} >/dev/null 2>&1 & watch=$!
+exec 3<&-
+{ wait "$job"; } 2>/dev/null; code=$?
+kill "$watch" 2>/dev/null
+exit "$code"
+"""
+
+
+def ending_with_connection(line: str) -> str:
+    """Return the shell line that runs `line`, and ends it with all it started when ssh's input is closed.
+
+    sshd leaves a command that has no terminal running when its connection goes. Here a second process reads the
+    connection: at its end the command's process group gets SIGTERM and, 5 seconds later, SIGKILL (as root, where the
+    login user may: `line` may have used sudo). `line` itself has no input; ssh must be given one that stays open.
+    """
+    return shlex.join(("sh", "-c", _ENDING.replace("LINE", shlex.quote(line))))
+
+
 def command(
     access: Access, host: Host, remote: Sequence[str] | str = (), *, shared: bool = True, tty: bool = False
 ) -> list[str]:
@@ -64,4 +90,19 @@ def command(
         host.login,
         host.address,
         *(["--", line] if line else []),
+    ]
+
+
+def forward(jump: str, host: Host, *, connect_timeout_s: int = 10) -> list[str]:
+    """Return the ssh command line that connects its input and output with the SSH port of `host`, seen from `jump`.
+
+    What ssh says of `jump` holds: the user's own settings, keys and known host keys.
+    """
+    *first, last = jump.split(",")
+    return [
+        "ssh",
+        *("-o", "BatchMode=yes", "-o", f"ConnectTimeout={connect_timeout_s}"),
+        *(("-J", ",".join(first)) if first else ()),
+        *("-W", f"{host.address}:22"),
+        *("--", last if last.startswith("ssh://") else f"ssh://{last}"),
     ]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from labtool import content, declaration
 from labtool.errors import ConfigError, UsageError, unknown
 from labtool.option import Option, Value
-from labtool.topology import GroupSpec, Host, Lab, VarSpec
+from labtool.topology import GroupSpec, Lab, VarSpec
 
 
 @dataclass(frozen=True)
@@ -233,10 +233,6 @@ def _declared(file: Path, name: str, read: declaration.StackFile) -> dict[str, A
 def _group(name: str, read: declaration.GroupFile) -> _Group:
     made = tuple(VarSpec(key, each.make, each.scope, each.base) for key, each in read.vars.items())
     return _Group(name, str(read.count), read.type, made)
-
-
-def _fields(host: Host) -> dict[str, str]:
-    return {field: getattr(host, field) for field in declaration.HOST_FIELDS}
 
 
 def _number(text: str, where: str) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,16 +65,15 @@ class Labtool:
         return json.loads(self.run(*words, "--json", **options).stdout)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
+        # A test run in the background was started with ^C ignored, and what it starts would inherit that.
         return subprocess.Popen(
-            [sys.executable, "-m", "labtool", *words],
+            ["env", "--default-signal=INT", sys.executable, "-m", "labtool", *words],
             cwd=self.folder,
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A test run in the background was started with ^C ignored, and its children would inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def aws(self, *words: str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -35,14 +36,15 @@ HOMES = {
 }
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def modules():
@@ -86,3 +88,25 @@ def test_help_imports_no_heavy_module():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [0, []]
+
+
+@pytest.mark.parametrize("path", modules())
+def test_one_place_tells_the_clouds_apart(path):
+    """A run's record says where it was, and its report what follows; nothing else asks which cloud it is."""
+    where = str(path.relative_to(ROOT))
+    if where == "cli/connect.py" or part(path) in {"localcloud", "report", "analysis"}:
+        return
+    compared = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Constant) and side.value in ("aws", "local") and not _is_section(node)
+    ]
+    known = {"cloud/session.py": 1}  # Target.billed
+    assert len(compared) <= known.get(where, 0), f"{where} compares with the name of a cloud"
+
+
+def _is_section(node: ast.Compare) -> bool:
+    """True for the settings' section [local], which is no cloud's name."""
+    return isinstance(node.left, ast.Name) and node.left.id == "key"

@@ -52,3 +52,21 @@ def test_broken_toml_names_the_file(tmp_path):
     (tmp_path / "labtool.toml").write_text("lab = \n")
     with pytest.raises(ConfigError, match=r"labtool\.toml"):
         config.load()
+
+
+@pytest.mark.parametrize(
+    "jump", ["bastion", "me@bastion.example.org:2222", "a,b@c", "ssh://me@b:22", "[fd00::1]:22", "none"]
+)
+def test_a_jump_host_is_a_setting_of_every_source(tmp_path, monkeypatch, jump):
+    assert config.load().proxy_jump is None
+    (tmp_path / "labtool.toml").write_text(f'proxy_jump = "{jump}"\n')
+    assert config.load().proxy_jump == jump
+    monkeypatch.setenv("LABTOOL_PROXY_JUMP", "environment")
+    assert config.load().proxy_jump == "environment"
+    assert config.load({"proxy_jump": jump}).proxy_jump == jump
+
+
+@pytest.mark.parametrize("jump", ["-oProxyCommand=x", "a b", "a;b", "$(x)", "a,", ",a", "a\nb", ""])
+def test_what_ssh_would_read_as_more_than_a_host_is_none(jump):
+    with pytest.raises(ConfigError, match=r"command line: proxy_jump: must be \[user@\]host"):
+        config.load({"proxy_jump": jump})

@@ -1,4 +1,4 @@
-"""An Ansible inventory of a lab: as data, as INI, as YAML, as a tree. Pure functions, no input or output.
+"""An Ansible inventory of a lab: as data, as YAML, as a tree. Pure functions, no input or output.
 
 The data are those of Ansible's script protocol (`--list`):
 https://docs.ansible.com/ansible/latest/dev_guide/developing_inventory.html#inventory-script-conventions
@@ -7,7 +7,6 @@ https://docs.ansible.com/ansible/latest/dev_guide/developing_inventory.html#inve
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import re
 import shlex
@@ -116,29 +115,6 @@ def as_yaml(inventory: Inventory) -> str:
     return text
 
 
-def as_ini(inventory: Inventory) -> str:
-    """Return the inventory as an INI file; what all hosts have in common stands once, in `[all:vars]`."""
-    inventory = _lifted(inventory)
-    hostvars = inventory.get("_meta", {}).get("hostvars", {})
-    written: set[str] = set()
-    parts = []
-    for name in _groups(inventory):
-        data = inventory.get(name, {})
-        lines = []
-        for host in data.get("hosts", ()):
-            variables = hostvars.get(host, {}) if host not in written else {}
-            written.add(host)
-            words = (shlex.quote(f"{key}={_ini_value(value)}") for key, value in variables.items())
-            lines.append(" ".join([host, *words]))
-        if lines:
-            parts.append([f"[{name}]", *lines])
-        if name != "all" and (children := data.get("children")):
-            parts.append([f"[{name}:children]", *children])
-        if variables := data.get("vars"):
-            parts.append([f"[{name}:vars]", *(f"{key}={_ini_value(value)}" for key, value in variables.items())])
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
-
-
 def as_graph(inventory: Inventory) -> str:
     """Return the tree that `ansible-inventory --graph` prints."""
 
@@ -207,15 +183,3 @@ def _lifted(inventory: Inventory) -> Inventory:
         "_meta": {"hostvars": rest},
         "all": {**everyone, "vars": {**common, **everyone.get("vars", {})}},
     }
-
-
-def _ini_value(value: Any) -> str:
-    """Write a value so that Ansible's INI reader, which evaluates Python literals, reads the same value."""
-    if isinstance(value, str) and value and value == value.strip() and value.isprintable():
-        try:
-            ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            return value
-        except (TypeError, MemoryError, RecursionError):
-            pass
-    return repr(value)

@@ -35,7 +35,8 @@ from labtool.ansible.observers import LogWriter
 from labtool.ansible.result import PlayResult, Tally
 from labtool.errors import AnsibleError, LabtoolError
 
-_POLL_S = 1  # how often ansible-runner asks whether to cancel
+_POLL_S = 0.2  # how often ansible-runner asks whether to cancel
+_ENDING_S = 15  # for Ansible to be ended after ^C
 
 
 def run_playbook(
@@ -78,7 +79,7 @@ def execute(
     """Run `command`, tell `observers` its events, append its output to `log`.
 
     A playbook that fails is a result (`PlayResult.check` raises). When `cancel` is set Ansible is ended within
-    about a second and the result says `cancelled`; ^C and SIGTERM end it too and are raised as KeyboardInterrupt.
+    a second and the result says `cancelled`; ^C and SIGTERM end it too and are raised as KeyboardInterrupt.
     A module that runs on a host at that moment may run to its end there. `AnsibleError` where Ansible cannot be
     started or the log cannot be written.
     """
@@ -136,7 +137,7 @@ class _Execution:
 
     def _wait_whatever_comes(self) -> None:
         """Wait until Ansible has been ended; another ^C does not leave it running."""
-        deadline = time.monotonic() + 15 * _POLL_S
+        deadline = time.monotonic() + _ENDING_S
         while time.monotonic() < deadline:
             try:
                 if self.ended.wait(0.2):

@@ -1,4 +1,4 @@
-"""What `labtool doctor` looks at besides the local cloud's own needs."""
+"""What `labtool doctor` looks at besides the clouds' own needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from labtool.config import Settings
+    from labtool.cloud.session import Session
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,20 @@ PROGRAMS = {
 }
 
 
-def checks(chosen: Settings) -> list[Check]:
-    """Return what labtool needs for `chosen.cloud`, met or not."""
-    found = [
+def programs() -> list[Check]:
+    """Return the programs that labtool runs, there or not."""
+    return [
         Check(name, shutil.which(name) is not None, purpose, f"sudo {mend}")
         for name, (purpose, mend) in PROGRAMS.items()
     ]
-    if chosen.cloud == "local":
-        from labtool import localcloud
-
-        found += [Check(c.name, c.ok, c.detail, c.mend, c.needed) for c in localcloud.checks(chosen.local)]
-    else:
-        found.append(_credentials(chosen))
-    return found
 
 
-def _credentials(chosen: Settings) -> Check:
-    from labtool.cloud.session import Session, Target, told_clearly
+def credentials(session: Session) -> Check:
+    """Return whether AWS knows who this is."""
+    from labtool.cloud.session import told_clearly
     from labtool.errors import CloudError
 
     try:
-        session = Session(Target("aws", chosen.region))
         with told_clearly("asking AWS who this is"):
             identity = session.client("sts").get_caller_identity()
     except CloudError as error:

@@ -12,15 +12,21 @@ app = typer.Typer(help="The local cloud: start, stop, status.", no_args_is_help=
 
 
 @app.command()
-def start() -> None:
+def start(json: options.Json = False) -> None:
     """Start the local cloud; other commands do it by themselves when they need it."""
+    from dataclasses import asdict
+
     from labtool import localcloud
+    from labtool.cli import render
     from labtool.cli.connect import settings
     from labtool.cli.display import Display
 
     chosen = settings().local
     with Display() as display:
         endpoint = localcloud.start(chosen, display.line)
+    if json:
+        render.data(asdict(endpoint))
+        return
     print(f"the local cloud answers at {endpoint.url} (region {endpoint.region})")
     print("another AWS client uses it with these:")
     print(f"  export AWS_ENDPOINT_URL={endpoint.url} AWS_DEFAULT_REGION={endpoint.region}")
@@ -30,14 +36,21 @@ def start() -> None:
 @app.command()
 def stop(
     purge: Annotated[bool, typer.Option("--purge", help="Also remove the host image and the package cache.")] = False,
+    json: options.Json = False,
 ) -> None:
     """End the local cloud, its hosts, network, mounts and processes."""
     from labtool import localcloud
+    from labtool.cli import render
     from labtool.cli.connect import settings
     from labtool.cli.display import Display
 
+    chosen = settings().local
+    existed = localcloud.exists(chosen)
     with Display() as display:
-        localcloud.stop(settings().local, display.line, purge=purge)
+        localcloud.stop(chosen, display.line, purge=purge)
+    if json:
+        render.data({"name": chosen.name, "existed": existed, "purged": purge})
+        return
     print("the local cloud is gone: no host, network, route, mount or process of it is left")
 
 
@@ -67,10 +80,10 @@ def doctor(cloud: options.Cloud = None, json: options.Json = False) -> None:
     from dataclasses import asdict
 
     from labtool.cli import render
-    from labtool.cli.checks import checks
-    from labtool.cli.connect import settings
+    from labtool.cli.checks import programs
+    from labtool.cli.connect import needs, settings
 
-    found = checks(settings(cloud=cloud))
+    found = [*programs(), *needs(settings(cloud=cloud))]
     if json:
         render.data([asdict(check) for check in found])
     else:

@@ -6,8 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from labtool.errors import LabtoolError, NothingThereError
+from labtool.progress import Silent
 
 if TYPE_CHECKING:
+    from labtool.cli.checks import Check
     from labtool.cloud.session import Session
     from labtool.config import Settings
     from labtool.progress import Progress
@@ -24,20 +26,23 @@ def connect(chosen: Settings, progress: Progress, *, ssh_from: str | None = None
     """Return a session; starts the local cloud where it is needed and does not run."""
     from labtool.cloud.session import Session, Target
 
+    jump = None if chosen.proxy_jump == "none" else chosen.proxy_jump
     if chosen.cloud == "aws":
-        return Session(Target("aws", chosen.region, caller_cidr=ssh_from))
+        return Session(Target("aws", chosen.region, caller_cidr=ssh_from, proxy_jump=jump))
     from labtool import localcloud
 
     endpoint = localcloud.start(chosen.local, progress.line)
     return Session(
         Target(
             cloud=f"local-{chosen.local.name}",
+            kind="local",
             region=endpoint.region,
             endpoint_url=endpoint.url,
             access_key=endpoint.access_key,
             secret_key=endpoint.secret_key,
             default_image=endpoint.default_image,
             caller_cidr=ssh_from or chosen.local.gateway_cidr,
+            proxy_jump=jump,
         )
     )
 
@@ -53,6 +58,33 @@ def connect_existing(chosen: Settings, progress: Progress) -> Session:
                 "`labtool deploy kafka-cluster` or `labtool up GROUP=COUNT` starts it",
             )
     return connect(chosen, progress)
+
+
+def connect_running(chosen: Settings, progress: Progress) -> Session | None:
+    """Return a session for a dry run, which starts nothing; None where no local cloud runs."""
+    if chosen.cloud == "local":
+        from labtool import localcloud
+
+        if localcloud.status(chosen.local) is None:
+            held = localcloud.exists(chosen.local)
+            progress.line(
+                "the local cloud was killed: what it holds is not counted; `labtool cloud start` brings it back"
+                if held
+                else "the local cloud does not run: planned as an empty one"
+            )
+            return None
+    return connect(chosen, progress)
+
+
+def needs(chosen: Settings) -> list[Check]:
+    """Return what the chosen cloud needs, met or not."""
+    from labtool.cli import checks
+
+    if chosen.cloud == "aws":
+        return [checks.credentials(connect(chosen, Silent()))]
+    from labtool import localcloud
+
+    return [checks.Check(c.name, c.ok, c.detail, c.mend, c.needed) for c in localcloud.checks(chosen.local)]
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -19,46 +19,46 @@ def deploy_stack(
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     ssh_from: options.SshFrom = None,
+    proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
     json: options.Json = False,
 ) -> None:
     """Deploy `stack` with the options `typed`; the others stay as they were deployed, else at their default."""
-    from dataclasses import replace
-
-    from labtool.ansible import command, inventory
+    from labtool.cli import dry_run as dry
     from labtool.cli import launching, render
     from labtool.cli.connect import settings
-    from labtool.cli.display import PlayDisplay
-    from labtool.cloud import keys
+    from labtool.cli.display import Display, PlayDisplay
     from labtool.experiment import deploy
 
-    chosen = settings(cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image, strategy=strategy)
+    chosen = settings(
+        cloud=cloud,
+        lab=lab,
+        region=region,
+        instance_type=type,
+        ttl=ttl,
+        image=image,
+        strategy=strategy,
+        proxy_jump=proxy_jump,
+    )
+    if dry_run:
+        with Display() as display:
+            seen = dry.look(chosen, display)
+            before = deploy.remembered(seen.session, chosen.lab) if seen.session else {}
+            values, specs = wanted(stack, typed, before, seen.lab, type, display)
+            foreseen = dry.foresee(seen, specs)
+        following = dry.playbook(stack, foreseen.lab, values, chosen.strategy)
+        if json:
+            render.data({**foreseen.data, "options": dict(values), "command": following})
+        else:
+            foreseen.tell()
+            print(f"then, on them:\n{following}")
+        return
     with launching.held(chosen, ssh_from=ssh_from) as work:
-        before = deploy.remembered(work.session, work.lab.name).get(stack.name, {})
-        # What a newer labtool no longer has is no option any more.
-        values = stack.values({**{name: value for name, value in before.items() if name in stack.options}, **typed})
-        specs = stack.groups(values)
-        if type:
-            specs = tuple(replace(spec, instance_type=type) for spec in specs)
-        for spec in specs:
-            has = len(work.lab.groups.get(spec.name, ()))
-            if has > spec.count:
-                work.display.line(
-                    f"group {spec.name} has {has} hosts and keeps them: fewer ({spec.count}) would lose what they hold"
-                )
-        ready = launching.bring_up(work, specs, dry_run=dry_run, yes=yes)
-        if ready is None:
-            access = keys.access(work.session, work.lab.name)
-            planned = command.build(
-                stack.playbook,
-                inventory.of_lab(work.lab, access),
-                extra_vars=stack.extra_vars(values),
-                strategy=chosen.strategy,
-            )
-            print(f"then, on them:\n{planned.shell()}")
-            return
+        before = deploy.remembered(work.session, work.lab.name)
+        values, specs = wanted(stack, typed, before, work.lab, type, work.display)
+        ready = launching.bring_up(work, specs, yes=yes)
         done = deploy.deploy(
             work.session,
             ready,
@@ -85,3 +85,29 @@ def deploy_stack(
     print(f"{stack.name} is ready in lab {ready.name}: {done.play.changed} changes")
     for name, value in endpoints.items():
         print(f"{name}: {value}")
+
+
+def wanted(
+    stack: Any,
+    typed: Mapping[str, Any],
+    before: Mapping[str, Mapping[str, Any]],
+    lab: Any,
+    instance_type: str | None,
+    progress: Any,
+) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """Return the stack's options and groups: what was typed, else what it was deployed with, else the defaults."""
+    from dataclasses import replace
+
+    # What a newer labtool no longer has is no option any more.
+    kept = {name: value for name, value in before.get(stack.name, {}).items() if name in stack.options}
+    values = stack.values({**kept, **typed})
+    specs = stack.groups(values)
+    if instance_type:
+        specs = tuple(replace(spec, instance_type=instance_type) for spec in specs)
+    for spec in specs:
+        has = len(lab.groups.get(spec.name, ()))
+        if has > spec.count:
+            progress.line(
+                f"group {spec.name} has {has} hosts and keeps them: fewer ({spec.count}) would lose what they hold"
+            )
+    return values, specs

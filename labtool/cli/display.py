@@ -11,13 +11,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from labtool.cli.board import BAD, Board, Sample, counted, seconds
+from labtool.errors import StoppedError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -117,17 +117,6 @@ class Display:
         """Say one sentence that stays."""
         self._say(text)
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Draw nothing while the block has the terminal: a question, another program."""
-        drawing = self._live is not None
-        self._stop_drawing()
-        try:
-            yield
-        finally:
-            if drawing:
-                self._draw()
-
     def waiting(self) -> str:
         """Say who is being waited for; '' if for nobody."""
         with self._lock:
@@ -158,7 +147,7 @@ class Display:
             told = ", ".join(part for part in (states, counted([(changed, "changed")]), took) if part)
             self._say(f"{stage}: {told}", style="green")
         else:
-            how = "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+            how = "interrupted" if issubclass(kind, (KeyboardInterrupt, StoppedError)) else "failed"
             self._say(f"{stage}: {how} after {took}" + (f", waiting for {waited}" if waited else ""), style="red")
 
     def _say(self, text: str, style: str = "") -> None:
@@ -174,7 +163,7 @@ class Display:
         try:
             self._stream.write(f"{stamp}{text}\n")
             self._stream.flush()
-        except (BrokenPipeError, ValueError):  # nobody reads any more; the work goes on
+        except (OSError, ValueError):  # nobody reads any more, its terminal was closed; the work goes on
             return
 
     def _tick(self) -> None:

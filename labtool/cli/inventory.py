@@ -12,9 +12,12 @@ from labtool.cli import options
 
 
 def inventory(
-    list_: Annotated[bool, typer.Option("--list", help="All hosts as JSON (Ansible's script protocol).")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", "--json", help="All hosts as JSON (Ansible's script protocol).")
+    ] = False,
     host: Annotated[str | None, typer.Option("--host", help="One host's variables as JSON.")] = None,
     graph: Annotated[bool, typer.Option("--graph", help="Groups and hosts as a tree.")] = False,
+    proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -26,7 +29,7 @@ def inventory(
     from labtool.ansible import inventory as text
     from labtool.cli.connect import settings
 
-    data = of_lab(settings(cloud=cloud, lab=lab, region=region))
+    data = of_lab(settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump))
     if list_:
         print(text.as_json(data))
     elif host:

@@ -24,6 +24,7 @@ def up(
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     ssh_from: options.SshFrom = None,
+    proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -33,17 +34,26 @@ def up(
 
     What exists stays as it is; only what is missing is launched.
     """
+    from labtool.cli import dry_run as dry
     from labtool.cli import launching, render
     from labtool.cli.connect import settings
+    from labtool.cli.display import Display
 
-    chosen = settings(cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image)
+    chosen = settings(
+        cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image, proxy_jump=proxy_jump
+    )
     specs = [launching.parse_group(text, chosen.instance_type) for text in groups or ()]
-    with launching.held(chosen, ssh_from=ssh_from) as work:
-        if not specs:
-            specs = launching.as_it_is(work.lab)
-        ready = launching.bring_up(work, specs, dry_run=dry_run, yes=yes)
-    if ready is None:
+    if dry_run:
+        with Display() as display:
+            seen = dry.look(chosen, display)
+            foreseen = dry.foresee(seen, specs or launching.as_it_is(seen.lab))
+        if json:
+            render.data(foreseen.data)
+        else:
+            foreseen.tell()
         return
+    with launching.held(chosen, ssh_from=ssh_from) as work:
+        ready = launching.bring_up(work, specs or launching.as_it_is(work.lab), yes=yes)
     if json:
         render.data([host_data(host) for host in ready])
     else:
@@ -57,6 +67,7 @@ def down(
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
+    json: options.Json = False,
 ) -> None:
     """End the lab's hosts and all that is theirs.
 
@@ -64,25 +75,30 @@ def down(
     """
     from datetime import UTC, datetime
 
-    from labtool import localcloud, lock
-    from labtool.cli.connect import confirm, connect, settings
+    from labtool import lock
+    from labtool.cli import render
+    from labtool.cli.connect import confirm, connect_existing, settings
     from labtool.cli.display import Display
     from labtool.cloud import end, find, keys
 
     chosen = settings(cloud=cloud, lab=lab, region=region)
-    if chosen.cloud == "local" and not localcloud.exists(chosen.local):
-        print("nothing to end: the local cloud does not run and holds no hosts")
-        return
     with Display() as display:
-        session = connect(chosen, display)
+        try:
+            session = connect_existing(chosen, display)
+        except NothingThereError as nothing:
+            if json:
+                render.data([])
+            else:
+                print(f"nothing to end: {nothing.message}")
+            return
         if all or expired:
             labs = find.find_labs(session)
             names = [each.name for each in (end.expired(labs, datetime.now(UTC)) if expired else labs)]
             names += end.leftover(session)
-            if all and chosen.cloud == "aws" and names:
+            if all and session.target.billed and names:
                 confirm(f"end {len(names)} labs ({', '.join(names)}) of this account in {chosen.region}?", yes=yes)
         else:
-            names = [chosen.lab]
+            names = [end.known(session, chosen.lab)]
         display.stage("end")
         counts: dict[str, int] = {}
         failed: list[LabtoolError] = []
@@ -92,11 +108,14 @@ def down(
                     counts[name] = end.down(session, name, display)
             except LabtoolError as error:
                 failed.append(error)
-    for name, count in counts.items():
-        print(f"lab {name}: {count} host{'s' * (count != 1)} ended, nothing is left")
+    if json:
+        render.data([{"lab": name, "hosts_ended": count} for name, count in counts.items()])
+    else:
+        for name, count in counts.items():
+            print(f"lab {name}: {count} host{'s' * (count != 1)} ended, nothing is left")
     if failed:
         raise failed[0] if len(names) == 1 else LabtoolError("; ".join(e.message for e in failed), failed[0].hint)
-    if not counts:
+    if not counts and not json:
         print("no lab to end")
 
 
@@ -120,7 +139,10 @@ def status(
     try:
         with Display() as display:
             session = connect_existing(chosen, display)
-            labs = find.find_labs(session) if all else [find.find_lab(session, chosen.lab)]
+            if all or json:  # to a program, none is an answer
+                labs = find.find_labs(session, None if all else [chosen.lab])
+            else:
+                labs = [find.existing(session, chosen.lab)]
     except NothingThereError:
         if not json:
             raise
@@ -138,14 +160,11 @@ def status(
             ]
         )
         return
-    if not any(each.hosts for each in labs):
-        where = "in any lab" if all else f"in lab {chosen.lab}"
-        print(f"no hosts {where}; `labtool up GROUP=COUNT` starts some, `labtool status --all` shows every lab")
+    if not labs:
+        print("no hosts in any lab; `labtool up GROUP=COUNT` starts some")
+    where = "costs" if labs and session.target.billed else "would cost on AWS"
     for each in labs:
-        if not each.hosts:
-            continue
         cost = price.of_hosts(each.running, plan.ROOT_GIB)
-        where = "costs" if chosen.cloud == "aws" else "would cost on AWS"
         print(f"lab {each.name}: {len(each)} host{'s' * (len(each) != 1)} in {each.region}; {where} {cost}")
         print_hosts(each.hosts)
 
@@ -153,6 +172,7 @@ def status(
 def ssh(
     host: Annotated[str, typer.Argument(help="Host name, as kafka-0.")],
     command: Annotated[list[str] | None, typer.Argument(help="What to run; a shell if nothing is named.")] = None,
+    proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -161,12 +181,14 @@ def ssh(
     from labtool import ssh as remote
     from labtool.cli.connect import settings
 
-    chosen = settings(cloud=cloud, lab=lab, region=region)
+    chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
     found, access = reach(chosen)
     target = found.host(host)
     if not target.running:
         raise LabtoolError(f"{host} is {target.state}", "`labtool up` starts it")
-    line = remote.command(access, target, shell_line(command or ()), tty=sys.stdin.isatty() and not command)
+    # A command on a terminal too: only so does ^C end it on the host.
+    terminal = sys.stdin.isatty() and (not command or sys.stdout.isatty())
+    line = remote.command(access, target, shell_line(command or ()), tty=terminal)
     os.execvp(line[0], line)  # noqa: S606 - ssh takes the terminal over
 
 
@@ -174,6 +196,7 @@ def exec_(
     command: Annotated[list[str], typer.Argument(help="The command; -- before it if it has options.")],
     on: Annotated[str | None, typer.Option("--on", help="Hosts or groups, comma-separated. [default: all]")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds until a host is given up.")] = 600,
+    proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -187,7 +210,7 @@ def exec_(
     from labtool.cli.connect import settings
     from labtool.cli.remote import run_everywhere
 
-    chosen = settings(cloud=cloud, lab=lab, region=region)
+    chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
     found, access = reach(chosen)
     results = run_everywhere(access, select(found, on), shell_line(command), timeout)
     if json:
@@ -208,6 +231,7 @@ def exec_(
 def cp(
     source: Annotated[str, typer.Argument(help="FILE or HOST:FILE; GROUP: and all: take it from or to every host.")],
     target: Annotated[str, typer.Argument(help="FILE or HOST:FILE.")],
+    proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -219,7 +243,7 @@ def cp(
     from labtool.cli.connect import settings
     from labtool.cli.remote import copy
 
-    chosen = settings(cloud=cloud, lab=lab, region=region)
+    chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
     sides = [":" in source.split("/", 1)[0], ":" in target.split("/", 1)[0]]
     if sides[0] == sides[1]:
         raise UsageError("exactly one of the two must be on a host", "labtool cp kafka-0:/etc/hosts . ")
@@ -241,7 +265,7 @@ def reach(chosen: Any) -> tuple[Any, Any]:
 
     with Display() as display:
         session = connect_existing(chosen, display)
-        found = find.need_hosts(find.find_lab(session, chosen.lab))
+        found = find.need_hosts(find.existing(session, chosen.lab))
         access = keys.need_key(session, found.name)
         keys.learn(session, found.name, found.running)
     return found, access

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from labtool.cli.connect import confirm, connect
+from labtool.cli.connect import confirm, connect, connect_existing
 from labtool.cli.display import Display
 from labtool.errors import UsageError
 from labtool.topology import GroupSpec, Lab
@@ -34,36 +34,31 @@ class Work:
 
 
 @contextmanager
-def held(chosen: Settings, *, ssh_from: str | None = None) -> Iterator[Work]:
-    """Connect, hold the lab and find it."""
+def held(chosen: Settings, *, ssh_from: str | None = None, existing: bool = False) -> Iterator[Work]:
+    """Connect, hold the lab and find it; `existing`: an error that names the nearest lab where it is not there."""
     from labtool import lock
     from labtool.cloud import find, keys
 
     parse_ttl(chosen.ttl)
     with Display() as display:
-        session = connect(chosen, display, ssh_from=ssh_from)
+        if existing:
+            session = connect_existing(chosen, display)
+            find.existing(session, chosen.lab)
+        else:
+            session = connect(chosen, display, ssh_from=ssh_from)
         with lock.hold(keys.lab_folder(session, chosen.lab), chosen.lab):
             yield Work(chosen, session, display, find.find_lab(session, chosen.lab))
 
 
-def bring_up(work: Work, specs: Sequence[GroupSpec], *, dry_run: bool, yes: bool) -> Lab | None:
-    """Launch what is missing of `specs` and return the lab; None after --dry-run."""
-    from labtool.cloud import launch, plan, price
+def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool) -> Lab:
+    """Launch what is missing of `specs` and return the lab."""
+    from labtool.cloud import instance_types, launch, plan, price
 
     planned = plan.make(work.lab, specs)
     types = [each.instance_type for each in planned.launches for _ in each.indexes]
-    cost = price.of(types, plan.ROOT_GIB)
-    if dry_run:
-        for each in planned.launches:
-            print(f"would launch {', '.join(each.hosts)} ({each.instance_type})")
-        for host in planned.start:
-            print(f"would start {host.name}")
-        if planned.empty:
-            print("nothing to launch")
-        elif types:
-            print(f"price on AWS: {cost}")
-        return None
-    if planned.launches and work.settings.cloud == "aws":
+    instance_types.check(work.session, types)
+    if planned.launches and work.session.target.billed:
+        cost = price.of(types, plan.ROOT_GIB)
         confirm(f"{len(types)} hosts cost {cost}, for {work.settings.ttl} at most. Go on?", yes=yes)
     return launch.up(
         work.session,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from labtool.cli import options
-from labtool.errors import LabtoolError, UsageError
+from labtool.errors import LabtoolError, StoppedError, UsageError, unknown
 
 Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Length of the window. [default: 5]", min=0.2)]
 Warmup = Annotated[float, typer.Option("--warmup", help="Seconds at the start that are shown but not counted.", min=0)]
@@ -28,6 +28,7 @@ def profile(
     name: Name = None,
     strategy: options.Strategy = None,
     yes: options.Yes = False,
+    proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -45,7 +46,7 @@ def profile(
         raise UsageError("--last profiles the past: it goes with neither --minutes nor --workload")
     if context.args and workload is None:
         raise UsageError(f"profile takes no argument {context.args[0]!r}", "options of a workload need --workload")
-    chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy)
+    chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
     drive = stacks.workload(workload) if workload else None
     typed = drive.parse(context.args) if drive else {}
     seconds = 60 * (last or minutes or DEFAULT_MINUTES)
@@ -61,6 +62,7 @@ def run_workload(
     name: Name = None,
     strategy: options.Strategy = None,
     yes: options.Yes = False,
+    proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -69,7 +71,7 @@ def run_workload(
     """Run `workload` against its stack and report it."""
     from labtool.cli.connect import settings
 
-    chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy)
+    chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
     seconds = 60 * (minutes or DEFAULT_MINUTES)
     measure(chosen, workload, typed, seconds=seconds, warmup=warmup, name=name, yes=yes, json=json)
 
@@ -92,6 +94,9 @@ def report(
     from labtool.experiment import gather
 
     chosen = settings(lab=lab, cloud=cloud, region=region)
+    if run is None and not (chosen.runs / chosen.lab).is_dir():
+        measured = [folder.name for folder in chosen.runs.glob("*/") if folder.is_dir()]
+        raise unknown(f"lab with runs in {chosen.runs}/", chosen.lab, measured)
     directory = RunDirectory((run or chosen.runs / chosen.lab / "latest").resolve())
     directory.read()
     with Display() as display:
@@ -129,7 +134,7 @@ def measure(
     if warmup >= seconds:
         raise UsageError(f"a warm-up of {warmup:.0f} s leaves nothing of a window of {seconds:.0f} s")
     values = workload.values(typed) if workload else {}
-    with launching.held(chosen) as work:
+    with launching.held(chosen, existing=True) as work:
         lab = find.need_hosts(work.lab)
         deployed = deploy.remembered(work.session, lab.name)
         if workload and workload.stack and workload.stack not in deployed:
@@ -138,9 +143,7 @@ def measure(
                 f"labtool deploy {workload.stack} --lab {lab.name}",
             )
         if workload:
-            grown = launching.bring_up(work, workload.groups(values), dry_run=False, yes=yes)
-            assert grown is not None
-            lab = grown
+            lab = launching.bring_up(work, workload.groups(values), yes=yes)
         ends = min((host.expires for host in lab.running if host.expires), default=None)
         if ends and not past and ends < datetime.now(UTC) + timedelta(seconds=seconds + 120):
             raise LabtoolError(
@@ -178,7 +181,13 @@ def draw(directory: Any, display: Any) -> None:
     display.stage("report")
     from labtool.report.build import build_report
 
-    build_report(directory)
+    try:
+        build_report(directory)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"interrupted while the report was drawn; the run is kept in {directory.path}",
+            f"`labtool report {directory.path}` draws it",
+        ) from None
 
 
 def tell(directory: Any, *, json: bool) -> None:

@@ -27,6 +27,12 @@ Strategy = Annotated[
 ]
 Type = Annotated[str | None, typer.Option("--type", help="Instance type of new hosts, as t3.medium.")]
 Image = Annotated[str | None, typer.Option("--image", help="debian-12, ubuntu-24.04, amazon-linux-2023 or an AMI id.")]
+ProxyJump = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy-jump", help="Reach the hosts through this one.", metavar="[USER@]HOST[:PORT]", rich_help_panel=WHERE
+    ),
+]
 SshFrom = Annotated[
     str | None, typer.Option("--ssh-from", help="Network SSH is admitted from. [default: this machine's address]")
 ]

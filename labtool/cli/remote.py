@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
-from collections.abc import Sequence
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from labtool import ssh
 from labtool.errors import LabtoolError
 from labtool.ssh import Access
 from labtool.topology import Host
+
+T = TypeVar("T")
+
+TIMED_OUT = 124
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -24,24 +35,17 @@ class Result:
 
 
 def run_everywhere(access: Access, hosts: Sequence[Host], line: str, timeout_s: float) -> list[Result]:
-    """Run a shell line on every host and return the results in the hosts' order."""
+    """Run a shell line on every host and return the results in the hosts' order.
 
-    def run(host: Host) -> Result:
-        try:
-            done = subprocess.run(
-                ssh.command(access, host, line),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            return Result(host.name, 124, (error.stdout or b"").decode(errors="replace"))
-        return Result(host.name, done.returncode, done.stdout.decode(errors="replace"))
+    Given up after `timeout_s` or interrupted, it ends on the hosts too.
+    """
+    remote = ssh.ending_with_connection(line)
 
-    with ThreadPoolExecutor(min(64, len(hosts))) as pool:
-        return list(pool.map(run, hosts))
+    def run(host: Host, stop: threading.Event) -> Result:
+        code, output = _run(ssh.command(access, host, remote), timeout_s, stop)
+        return Result(host.name, code, output)
+
+    return _on_all(hosts, run, at_once=64)
 
 
 def copy(access: Access, hosts: Sequence[Host], *, local: str, remote: str, download: bool) -> None:
@@ -49,21 +53,65 @@ def copy(access: Access, hosts: Sequence[Host], *, local: str, remote: str, down
     if not download and not Path(local).exists():
         raise LabtoolError(f"{local} does not exist")
 
-    def one(host: Host) -> str:
+    def one(host: Host, stop: threading.Event) -> str:
         there = f"{host.login}@{host.address}:{remote}"
         here = local
         if download and len(hosts) > 1:
             here = str(Path(local) / host.name)
             Path(here).mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            ["scp", "-q", "-r", *ssh.options(access), *([there, here] if download else [here, there])],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-        return f"{host.name}: {done.stderr.decode(errors='replace').strip()}" if done.returncode else ""
+        command = ["scp", "-q", "-r", *ssh.options(access), *([there, here] if download else [here, there])]
+        code, said = _run(command, math.inf, stop)
+        return f"{host.name}: {said.strip()}" if code else ""
 
-    with ThreadPoolExecutor(min(16, len(hosts))) as pool:
-        failed = [message for message in pool.map(one, hosts) if message]
+    failed = [message for message in _on_all(hosts, one, at_once=16) if message]
     if failed:
         raise LabtoolError("not copied: " + "; ".join(failed))
+
+
+def _on_all(hosts: Sequence[Host], work: Callable[[Host, threading.Event], T], *, at_once: int) -> list[T]:
+    """Do `work` on every host; an interrupt sets its event, and is raised again when all have ended."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(min(at_once, len(hosts))) as pool:
+        try:
+            return list(pool.map(lambda host: work(host, stop), hosts))
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _run(command: Sequence[str], timeout_s: float, stop: threading.Event) -> tuple[int, str]:
+    """Run a local command until it ends, the time is over or `stop` is set; return its exit code and what it said."""
+    if stop.is_set():
+        return INTERRUPTED, ""
+    deadline = time.monotonic() + timeout_s
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # open as long as the command may run
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the terminal's ^C comes to us alone
+        ) as process,
+    ):
+        code: int | None = None
+        try:
+            while code is None and not stop.is_set() and time.monotonic() < deadline:
+                with suppress(subprocess.TimeoutExpired):
+                    code = process.wait(0.1)
+        finally:
+            if code is None:
+                _close(process)
+        said.seek(0)
+        output = said.read().decode(errors="replace")
+    return code if code is not None else INTERRUPTED if stop.is_set() else TIMED_OUT, output
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """Close a command's input, which ends it on its host; what does not end by that loses its connection."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(2.0)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from labtool.cloud import find, keys, network, tags
 from labtool.cloud.session import Session, error_code, told_clearly
-from labtool.errors import CloudError
+from labtool.errors import CloudError, unknown
 from labtool.progress import Progress
 from labtool.topology import Lab
 
@@ -57,6 +57,16 @@ def _end_hosts(session: Session, name: str, progress: Progress, until: float, *,
         time.sleep(pause)
         pause = min(pause * 1.5, 2.0)
     return ended
+
+
+def known(session: Session, name: str) -> str:
+    """Return `name` if anything is left of that lab or this user has had it; else the error names the nearest."""
+    if keys.known(session, name):
+        return name
+    there = {*(lab.name for lab in find.find_labs(session)), *leftover(session)}
+    if name not in there:
+        raise unknown("lab", name, there)
+    return name
 
 
 def leftover(session: Session) -> list[str]:

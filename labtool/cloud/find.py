@@ -7,7 +7,7 @@ from typing import Any
 
 from labtool.cloud import tags
 from labtool.cloud.session import Session, told_clearly
-from labtool.errors import LabtoolError
+from labtool.errors import LabtoolError, unknown
 from labtool.topology import Lab
 
 ALIVE = ("pending", "running", "stopping", "stopped")
@@ -47,12 +47,23 @@ def describe(session: Session, filters: list[dict[str, Any]]) -> list[dict[str, 
         ]
 
 
+def existing(session: Session, name: str) -> Lab:
+    """Return the lab `name`; where there is none, the error names the nearest there are."""
+    lab = find_lab(session, name)
+    if lab.hosts:
+        return lab
+    others = [each.name for each in find_labs(session)]
+    if others:
+        raise unknown("lab", name, others)
+    return need_hosts(lab)
+
+
 def need_hosts(lab: Lab) -> Lab:
     """Return `lab` if it has running hosts, else say how to get some."""
     if not lab.hosts:
         raise LabtoolError(
-            f"lab {lab.name} has no hosts",
-            "`labtool deploy kafka-cluster` or `labtool up GROUP=COUNT` starts some; `labtool status --all` lists labs",
+            f"lab {lab.name} has no hosts, and there is no other lab",
+            "`labtool deploy kafka-cluster` or `labtool up GROUP=COUNT` starts some",
         )
     if not lab.running:
         states = ", ".join(sorted({host.state for host in lab}))

@@ -32,12 +32,21 @@ KEY = re.compile(r"((?:ssh|ecdsa)-[a-z0-9-]+) (AAAA[A-Za-z0-9+/=]+)")
 
 def lab_folder(session: Session, lab: str) -> Path:
     """Return the folder of what this user keeps about a lab: key, host keys, launch journal, lock."""
-    folder = config.home() / "labs" / f"{session.target.cloud}-{session.target.region}" / lab
+    folder = _folder_of(session, lab)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
-def access(session: Session, lab: str, proxy_jump: str | None = None) -> Access:
+def known(session: Session, lab: str) -> bool:
+    """Tell whether this user has had the lab: something is kept about it, ended or not."""
+    return _folder_of(session, lab).exists()
+
+
+def _folder_of(session: Session, lab: str) -> Path:
+    return config.home() / "labs" / f"{session.target.cloud}-{session.target.region}" / lab
+
+
+def access(session: Session, lab: str) -> Access:
     """Return how to reach the hosts of `lab`."""
     folder = lab_folder(session, lab)
     short = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
@@ -48,7 +57,7 @@ def access(session: Session, lab: str, proxy_jump: str | None = None) -> Access:
         if control.parent.stat().st_uid != os.getuid():
             raise LabtoolError(f"{control.parent} belongs to another user", "set XDG_CACHE_HOME to a short path")
     control.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Access(folder / "id_ed25519", folder / "known_hosts", control, proxy_jump)
+    return Access(folder / "id_ed25519", folder / "known_hosts", control, session.target.proxy_jump)
 
 
 def pair_name(lab: str) -> str:

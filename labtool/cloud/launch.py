@@ -196,12 +196,14 @@ def end_launches(session: Session, lab: str, launches: Sequence[plan.Launch]) ->
     """End the instances of `launches`, until two looks in a row find none of them."""
     empty = 0
     names = {name for launch in launches for name in launch.hosts}
-    while empty < 2:
+    while True:
         alive = [host.instance_id for host in find.find_lab(session, lab) if host.name in names]
         if alive:
             with told_clearly("ending the instances"):
                 session.ec2.terminate_instances(InstanceIds=alive)
         empty = 0 if alive else empty + 1
+        if empty == 2:
+            return
         time.sleep(0.5)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from labtool.errors import CloudError
 
@@ -21,15 +21,22 @@ CREDENTIALS = {
 
 @dataclass(frozen=True)
 class Target:
-    """Which cloud to talk to. Only the endpoint and its keys tell the local cloud from AWS."""
+    """Which cloud to talk to, and how SSH comes to its hosts."""
 
-    cloud: str
+    cloud: str  # names the folder of what this user keeps about its labs: aws, local-labtool
     region: str
+    kind: Literal["aws", "local"] = "aws"
     endpoint_url: str | None = None
     access_key: str | None = None
     secret_key: str | None = None
     default_image: str = "debian-12"
     caller_cidr: str | None = None  # from where SSH comes; None: ask which address AWS sees
+    proxy_jump: str | None = None  # the host that SSH goes through, as ssh's -J takes it; None: straight
+
+    @property
+    def billed(self) -> bool:
+        """True where hosts cost money."""
+        return self.kind == "aws"
 
 
 @dataclass

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from labtool import ssh
 from labtool.cloud import find, keys, tags
 from labtool.cloud.session import Session
 from labtool.errors import CloudError
@@ -20,6 +23,7 @@ def until_ready(session: Session, name: str, names: set[str], progress: Progress
     """
     until = time.monotonic() + deadline_s
     ready: set[str] = set()
+    jump = session.target.proxy_jump
     pause = 0.1
     while True:
         lab = find.find_lab(session, name)
@@ -33,7 +37,8 @@ def until_ready(session: Session, name: str, names: set[str], progress: Progress
                 progress.host(host.name, host.state)
         if running:
             with ThreadPoolExecutor(min(32, len(running))) as pool:
-                greeted = dict(zip((h.name for h in running), pool.map(greets, running), strict=True))
+                told = pool.map(partial(greets_by, jump) if jump else greets, running)
+                greeted = dict(zip((h.name for h in running), told, strict=True))
             # The console is asked only of hosts that greet: EC2 limits how often.
             keyless = {host.name for host in keys.learn(session, name, [h for h in running if greeted[h.name]])}
             for host in running:
@@ -76,3 +81,21 @@ def greets(host: Host, timeout_s: float = 2.0) -> bool:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
+
+
+def greets_by(jump: str, host: Host, timeout_s: float = 15.0) -> bool:
+    """Tell the same through the jump host; `CloudError` where the jump host itself does not let us in."""
+    with subprocess.Popen(
+        ssh.forward(jump, host), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            greeting, said = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            greeting, said = process.communicate()
+    if greeting.startswith(b"SSH-"):
+        return True
+    told = said.decode(errors="replace").strip().splitlines()
+    if told and not any(b in said for b in (b"open failed", b"forwarding failed")):
+        raise CloudError(f"the jump host {jump} does not let us in: {told[-1]}", f"try `ssh {jump}` first")
+    return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from labtool.collect.catalogue import METRICS, NAMESPACE, STATISTICS, CatalogueMetric
@@ -22,9 +22,6 @@ from labtool.errors import CloudError
 QUERIES_PER_REQUEST = 500
 POINTS_PER_REQUEST = 100_800
 """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html"""
-
-SETTLING = timedelta(minutes=3)
-"""After this EC2's one-minute points have nearly always arrived."""
 
 
 class MetricClient(Protocol):
@@ -116,11 +113,6 @@ def pull(client: MetricClient, wanted: Plan, directory: RunDirectory, *, now: da
             compressed.write(folder / f"{stamp}-{number:03d}.json.zst", write(answer))
             missing += _said(answer)
     return missing
-
-
-def settled(end: datetime, now: datetime | None = None) -> bool:
-    """True when the points of a window that ended at `end` have had the time to arrive."""
-    return (now or datetime.now(UTC)) >= end + SETTLING
 
 
 def _pages(client: MetricClient, wanted: Plan, batch: Sequence[Query]) -> Iterator[dict[str, Any]]:

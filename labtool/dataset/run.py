@@ -81,7 +81,7 @@ class RunRecord(Record):
     command: str = ""  # what was typed
     stages: list[StageRecord] = Field(default_factory=list)
     missing: list[Missing] = Field(default_factory=list)
-    cost: dict[str, float | str] = Field(default_factory=dict)  # per_hour_usd, window_usd, prices_dated …
+    cost: dict[str, float | str] = Field(default_factory=dict)  # usd_per_hour, without, prices: see docs/dataset.md
 
 
 class RunDirectory:

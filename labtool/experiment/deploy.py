@@ -86,10 +86,9 @@ def deploy(
     strategy: Strategy,
     observers: Sequence[Observer],
     progress: Progress,
-    proxy_jump: str | None = None,
 ) -> Deployed:
     """Run the stack's playbook, then the collectors'; `AnsibleError` says which host failed in which task."""
-    access = keys.access(session, lab.name, proxy_jump)
+    access = keys.access(session, lab.name)
     hosts = inventory.of_lab(lab, access)
     remember(session, lab, stack, values)
     folder = log_folder(session, lab.name)

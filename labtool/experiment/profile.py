@@ -5,6 +5,7 @@ Whatever fails after the window began, what was measured is kept, and the run sa
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import signal
@@ -23,23 +24,20 @@ from labtool import __version__, content
 from labtool.ansible import inventory
 from labtool.ansible.command import Strategy
 from labtool.ansible.events import Observer
-from labtool.ansible.result import PlayResult
 from labtool.ansible.runner import run_playbook
 from labtool.cloud import keys, plan, price
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
 from labtool.dataset.run import HostRecord, RunDirectory, RunRecord
-from labtool.errors import LabtoolError
+from labtool.errors import LabtoolError, StoppedError
 from labtool.experiment import gather as gathering
-from labtool.experiment import machine
+from labtool.experiment import load, machine
 from labtool.experiment.deploy import running_everywhere
 from labtool.experiment.journal import Journal
 from labtool.progress import Progress
 from labtool.ssh import Access
 from labtool.stacks import Stack, Workload
 from labtool.topology import Lab
-
-LEAST_WINDOW_S = 10.0
 
 
 class Watcher(Progress, Protocol):
@@ -84,36 +82,83 @@ def profile(
     strategy: Strategy,
     observers: Sequence[Observer],
     watcher: Watcher,
-    proxy_jump: str | None = None,
 ) -> Measured:
     """Measure `asked` on `lab`; the run's tables are built, its report is not.
 
-    ^C ends the window early and keeps what there is; a second ^C ends at once.
+    ^C ends the window early and keeps what there is; a second one, or one outside the window, ends at once:
+    `StoppedError` says what is kept and where.
     """
     begun = datetime.now(UTC)
     directory = RunDirectory.create(runs, lab.name, asked.name, begun)
     journal = Journal(directory, first_record(session, lab, asked, begun), watcher)
-    access = keys.access(session, lab.name, proxy_jump)
-    keys.learn(session, lab.name, lab.running)
-    failure: LabtoolError | None = None
-    with interruptible(watcher) as cancel:
-        _need_collectors(access, lab, journal, strategy, observers)
-        gathering.measure_clocks(access, lab.running, journal, "before")
-        for missing in observer.observe(access, lab.running, directory):
-            journal.missing(missing.what, missing.why, missing.host)
-        if asked.past:
-            end = datetime.now(UTC)
-            window = (end - timedelta(seconds=asked.seconds), end)
-        else:
-            window, failure = _live(access, lab, asked, journal, cancel, strategy, observers, watcher)
-        if cancel.is_set():
-            journal.missing("the whole window", "it was ended early by ^C")
-        journal.record.window_start, journal.record.window_end = window
-        journal.save()
-    gathering.gather(session, access, lab, journal, watcher)
+    try:
+        failure = _measure(session, lab, asked, journal, strategy, observers, watcher)
+    except KeyboardInterrupt:
+        raise _stopped(journal) from None
     journal.record.ended = datetime.now(UTC)
     journal.save()
     return Measured(directory, failure)
+
+
+def _measure(
+    session: Session,
+    lab: Lab,
+    asked: Asked,
+    journal: Journal,
+    strategy: Strategy,
+    observers: Sequence[Observer],
+    watcher: Watcher,
+) -> LabtoolError | None:
+    """Measure and gather; return why the workload failed, None where it did not."""
+    record = journal.record
+    failure: LabtoolError | None = None
+    access = keys.access(session, lab.name)
+    keys.learn(session, lab.name, lab.running)
+    with interruptible(watcher) as cancel:
+        _need_collectors(access, lab, journal, cancel, strategy, observers)
+        _go_on(cancel)
+        gathering.measure_clocks(access, lab.running, journal, "before")
+        for missing in observer.observe(access, lab.running, journal.directory):
+            journal.missing(missing.what, missing.why, missing.host)
+        _go_on(cancel)
+        if asked.past:
+            record.window_end = datetime.now(UTC)
+            record.window_start = record.window_end - timedelta(seconds=asked.seconds)
+        else:
+            failure = _live(access, lab, asked, journal, cancel, strategy, observers, watcher)
+            if cancel.is_set():
+                journal.missing("the whole window", "it was ended early by ^C")
+        journal.save()
+    gathering.gather(session, access, lab, journal, watcher)
+    return failure
+
+
+def _go_on(cancel: threading.Event) -> None:
+    """End at once if ^C came before there was anything to keep."""
+    if cancel.is_set():
+        raise KeyboardInterrupt
+
+
+def _stopped(journal: Journal) -> StoppedError:
+    """Write down that the run was ended, and return what to tell: what is kept, where, how to have its report."""
+    record, path = journal.record, journal.directory.path
+    record.ended = datetime.now(UTC)
+    if record.window_start is None:
+        journal.missing("all of it", "it was ended before the window began")
+        journal.save()
+        return StoppedError(f"interrupted before anything was measured; its log is in {path}", "run the command again")
+    stage = record.stages[-1].name if record.stages else "measuring"
+    message, hint = f"interrupted in stage `{stage}`; what was measured is kept in {path}", f"`labtool report {path}`"
+    if stage == "tables":
+        record.stages.pop()  # all is gathered, and the report makes them again
+        journal.save()
+        return StoppedError(message, f"{hint} makes its tables and its report")
+    journal.missing("what was not gathered yet", f"it was ended in stage `{stage}`; the hosts still have their records")
+    minutes = math.ceil((record.ended - record.window_start).total_seconds() / 60)
+    return StoppedError(
+        message,
+        f"{hint} makes the report of it; `labtool profile --last {minutes}` gathers the time again from the hosts",
+    )
 
 
 def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> RunRecord:
@@ -123,7 +168,7 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
     return RunRecord(
         name=asked.name,
         lab=lab.name,
-        cloud="aws" if session.target.cloud == "aws" else "local",
+        cloud=session.target.kind,
         region=lab.region,
         started=begun,
         warmup_s=asked.warmup_s,
@@ -163,13 +208,18 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
 
 
 def _need_collectors(
-    access: Access, lab: Lab, journal: Journal, strategy: Strategy, observers: Sequence[Observer]
+    access: Access,
+    lab: Lab,
+    journal: Journal,
+    cancel: threading.Event,
+    strategy: Strategy,
+    observers: Sequence[Observer],
 ) -> None:
     """Start the collectors where they do not run. A host without is said to be missing, not a reason to stop."""
     without = running_everywhere(access, lab, "labtool-collector.service")
     if not without:
         return
-    with journal.stage("collectors"):
+    with journal.stage("collectors") as stage:
         result = run_playbook(
             content.playbooks() / "collector.yml",
             inventory.of_lab(lab, access),
@@ -177,7 +227,10 @@ def _need_collectors(
             strategy=strategy,
             limit=",".join(without),
             log=journal.directory.ansible / "collector.log",
+            cancel=cancel,
         )
+        if cancel.is_set():
+            stage.outcome = "interrupted"
     for failed in result.failures:
         journal.missing("the host's own counters", f"the collector could not be started: {failed.message}", failed.host)
 
@@ -191,68 +244,36 @@ def _live(
     strategy: Strategy,
     observers: Sequence[Observer],
     watcher: Watcher,
-) -> tuple[tuple[datetime, datetime], LabtoolError | None]:
-    """Watch the hosts for the window, while the workload runs if there is one; return the window."""
+) -> LabtoolError | None:
+    """Watch the hosts for the window, while the workload runs if there is one; the window is noted in the run."""
+    record = journal.record
     failure: LabtoolError | None = None
     with (
         watched(access, lab, watcher, journal),
         machine.recorded(journal.directory),
         journal.stage("workload" if asked.workload else "watch") as stage,
     ):
-        start = datetime.now(UTC)
-        if asked.workload is None:
-            until = time.monotonic() + asked.seconds
-            while (remaining := until - time.monotonic()) > 0 and not cancel.wait(min(remaining, 1.0)):
-                watcher.left(remaining)
-        else:
-            with counted_down(asked.seconds, watcher):
-                result = run_workload(access, lab, asked, journal, cancel, strategy, observers)
-            failure = result.error() if not cancel.is_set() else None
-            if failure is not None:
-                stage.outcome, stage.detail = "failed", failure.message.splitlines()[0]
-                journal.missing("a whole workload", failure.message.splitlines()[0])
-        watcher.left(None)
-        end = datetime.now(UTC)
+        record.window_start = datetime.now(UTC)
+        journal.save()
+        try:
+            if asked.workload is None:
+                until = time.monotonic() + asked.seconds
+                while (remaining := until - time.monotonic()) > 0 and not cancel.wait(min(remaining, 1.0)):
+                    watcher.left(remaining)
+            else:
+                work = load.Load(asked.workload, asked.workload_values, asked.seconds, asked.warmup_s)
+                with counted_down(asked.seconds, watcher):
+                    result = load.drive(work, access, lab, journal, cancel, strategy=strategy, observers=observers)
+                failure = result.error() if not cancel.is_set() else None
+                if failure is not None:
+                    stage.outcome, stage.detail = "failed", failure.message.splitlines()[0]
+                    journal.missing("a whole workload", failure.message.splitlines()[0])
+        finally:
+            watcher.left(None)
+            record.window_end = datetime.now(UTC)
         if cancel.is_set():
             stage.outcome, stage.detail = "interrupted", "^C"
-    return (start, end), failure
-
-
-def run_workload(
-    access: Access,
-    lab: Lab,
-    asked: Asked,
-    journal: Journal,
-    cancel: threading.Event,
-    strategy: Strategy,
-    observers: Sequence[Observer],
-) -> PlayResult:
-    """Run the workload's playbook; its output comes to the run's raw folder, interrupted or not."""
-    assert asked.workload is not None
-    variables = {
-        **asked.workload.extra_vars(asked.workload_values),
-        "labtool_raw": str(journal.directory.raw.resolve()),
-        "labtool_duration_s": int(asked.seconds),
-        "labtool_warmup_s": int(asked.warmup_s),
-    }
-
-    def play(tags: Sequence[str], stop: threading.Event | None) -> PlayResult:
-        assert asked.workload is not None
-        return run_playbook(
-            asked.workload.playbook,
-            inventory.of_lab(lab, access),
-            extra_vars=variables,
-            observers=[journal.timeline, *observers],
-            strategy=strategy,
-            tags=tags,
-            log=journal.directory.ansible / f"{asked.workload.name}.log",
-            cancel=stop,
-        )
-
-    result = play((), cancel)
-    if cancel.is_set():
-        return play(("fetch",), None)
-    return result
+    return failure
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from moto.core.request import Request
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.types import Base64EncodedString
-from moto.ec2.exceptions import EC2ClientError
+from moto.core.utils import get_service_model
+from moto.ec2.exceptions import EC2ClientError, MissingParameterError
 from moto.ec2.responses import EC2Response
 
 from labtool.localcloud.ec2_backend import REGION, placement_of
@@ -30,12 +33,24 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
 
     def call_action(self) -> Any:
         """Refuse other regions and what would invent addresses; then act."""
-        action = _snake(self._get_action())
+        name = self._get_action()
         if self.region != REGION:
             return self._refuse("AuthFailure", f"The local cloud's only region is {REGION}; set AWS_REGION to it.")
-        if action in _UNSUPPORTED:
-            return self._refuse("UnsupportedOperation", f"The local cloud has no {self._get_action()}.")
+        if not name:
+            raise MissingParameterError("Action")
+        if _snake(name) in _UNSUPPORTED:
+            return self._refuse("UnsupportedOperation", f"The local cloud has no {name}.")
+        for parameter in _required(name):
+            if self._get_param(parameter) is None:
+                raise MissingParameterError(parameter)
         return super().call_action()
+
+    def parse_parameters(self, request: Request) -> None:
+        """Read the parameters; one that is not of its type is the client's mistake."""
+        try:
+            super().parse_parameters(request)
+        except ValueError as error:
+            raise EC2ClientError("InvalidParameterValue", f"A value is not of its parameter's type: {error}") from None
 
     def _refuse(self, code: str, message: str) -> Any:
         status, headers, body = self.serialized(ActionResult(EC2ClientError(code, message)))
@@ -45,6 +60,8 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
         """Launch; the same client token with the same parameters returns the same reservation."""
         token = self._get_param("ClientToken")
         parameters = dict(self.params)
+        if not self._get_param("ImageId") and not self._get_param("LaunchTemplate"):
+            raise MissingParameterError("ImageId")
         if token and (known := self.ec2_backend.reservation_of(token, parameters)) is not None:
             return ActionResult(known)
         least, most = int(self._get_param("MinCount", 1)), int(self._get_param("MaxCount", 1))
@@ -209,6 +226,13 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
             )
         del self.ec2_backend.placement_groups[name]
         return EmptyResult()
+
+
+@functools.cache
+def _required(action: str) -> tuple[str, ...]:
+    """Return the parameters without which EC2 refuses `action`, as its model states them."""
+    shape = get_service_model("ec2").operation_model(action).input_shape
+    return tuple(shape.required_members) if shape is not None else ()
 
 
 def read_console(file: Path) -> str:

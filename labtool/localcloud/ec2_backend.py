@@ -177,22 +177,25 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
             if volume is not None and volume.attachment is not None:
                 volume.attachment.device = root
 
-    def _check_launch(self, image_id: str, user_data: Any, kwargs: dict[str, Any]) -> None:
-        if not kwargs.get("launch_template") and image_id not in self.amis:
+    def _check_launch(self, image_id: str | None, user_data: Any, kwargs: dict[str, Any]) -> None:
+        template = self._get_template_from_args(kwargs["launch_template"]).data if kwargs.get("launch_template") else {}
+        image_id = image_id or template.get("ImageId")
+        instance_type = kwargs["instance_type"]
+        if kwargs.get("is_instance_type_default"):
+            instance_type = template.get("InstanceType") or instance_type
+        if image_id not in self.amis:
             known = ami_id(self.template.image_name)
             raise EC2ClientError(
                 "InvalidAMIID.NotFound",
                 f"The image id '[{image_id}]' does not exist; the local cloud's only image is {known}",
             )
-        kind = INSTANCE_TYPES.get(kwargs["instance_type"])
+        kind = INSTANCE_TYPES.get(instance_type)
         if kind is None:
-            raise EC2ClientError(
-                "InvalidParameterValue", f"Invalid value '{kwargs['instance_type']}' for InstanceType."
-            )
+            raise EC2ClientError("InvalidParameterValue", f"Invalid value '{instance_type}' for InstanceType.")
         if "x86_64" not in kind["ProcessorInfo"]["SupportedArchitectures"]:
             raise EC2ClientError(
                 "Unsupported",
-                f"The architecture of {kwargs['instance_type']} does not match the image's, x86_64.",
+                f"The architecture of {instance_type} does not match the image's, x86_64.",
             )
         key = kwargs.get("key_name")
         if key and key not in self.key_pairs:

@@ -26,6 +26,7 @@ from labtool.localcloud.lxcfs import Lxcfs
 Progress = Callable[[str], None]
 REGION = "us-east-1"
 _START_TIMEOUT_S = 60.0
+_ANSWER_TIMEOUT_S = 5.0
 _STATUS_PATH = "/_labtool/status"
 
 
@@ -115,7 +116,9 @@ def status(settings: LocalSettings) -> Status | None:
     """Return the running local cloud of these settings, or None. Needs no root."""
     url = f"http://127.0.0.1:{settings.port}"
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + _STATUS_PATH, timeout=5) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            url + _STATUS_PATH, timeout=_ANSWER_TIMEOUT_S
+        ) as answer:
             found: dict[str, Any] = json.loads(answer.read())
         found.pop("port")
         running = Status(url=url, **found)

@@ -17,9 +17,10 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ PORT = 3142  # the customary one of package caches
 _FREEBIND = 15  # IP_FREEBIND: the bridge, and with it the address, comes with the first host
 _CHUNK = 256 * 1024
 _KEPT_BYTES = 4 << 30
+_STOP_S = 0.1  # how soon the server sees that it is to end
 _PASSED_ON = ("If-Modified-Since", "If-None-Match", "Range", "If-Range", "User-Agent", "Accept", "Cache-Control")
 _PASSED_BACK = ("Content-Type", "Last-Modified", "ETag", "Content-Range", "Accept-Ranges")
 
@@ -56,7 +58,9 @@ class PackageCache:
         self._server.socket.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
         self._server.server_bind()
         self._server.server_activate()
-        self._thread = threading.Thread(target=self._server.serve_forever, name="packages", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_STOP_S,), name="packages", daemon=True
+        )
 
     def start(self) -> None:
         """Begin to serve."""
@@ -124,7 +128,12 @@ class Download:
     def chunks(self) -> Iterator[bytes]:
         """Yield the content as it comes; ends early if the download was cut."""
         at = 0
-        with self._partial.open("rb") if self._partial.exists() else self._file.open("rb") as source:
+        source = self._open()
+        if source is None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended)  # who asks again must get a new download
+            return
+        with source:
             while True:
                 with self._changed:
                     self._changed.wait_for(lambda at=at: self._written > at or self._ended)  # type: ignore[misc]
@@ -134,6 +143,13 @@ class Download:
                 at += len(chunk)
                 if chunk:
                     yield chunk
+
+    def _open(self) -> BinaryIO | None:
+        # A fast download may be over before its first reader comes: the file has its own name then, or is gone.
+        for path in (self._partial, self._file):
+            with suppress(FileNotFoundError):
+                return path.open("rb")
+        return None
 
     def _run(self) -> None:
         try:

@@ -121,9 +121,8 @@ _OURS = ("labtool", "python", "ansible-core", "kernel", "sysstat")
 
 def _cost(data: RunData) -> str:
     """Say what the window cost, or would cost on AWS, at the hosts' price per hour."""
-    found = (data.record.cost.get(key) for key in ("per_hour_usd", "usd_per_hour"))
-    hourly = next((float(value) for value in found if isinstance(value, int | float)), None)
-    if hourly is None:
+    hourly = data.record.cost.get("usd_per_hour")
+    if not isinstance(hourly, int | float):
         return ""
     verb = "cost" if data.record.cloud == "aws" else "on AWS"
     return f"{verb} {fmt.dollars(hourly)} an hour, {fmt.dollars(hourly * data.length_s / 3600)} for the window"
@@ -216,19 +215,14 @@ def _where(by_name: dict[str, Figure]) -> dict[str, str]:
 
 def _costs(data: RunData) -> dict[str, str]:
     """Return the cost record in words: what a local run would cost is said as such."""
-    names = {
-        "per_hour_usd": "per hour",
-        "usd_per_hour": "per hour",
-        "window_usd": "for the window",
-        "prices_dated": "prices as of",
-    }
+    names = {"usd_per_hour": "per hour", "without": "without the types", "prices": "prices of"}
     would = "" if data.record.cloud == "aws" else " (would cost on AWS)"
     found = {}
     for key, value in data.record.cost.items():
         if value == "":
             continue
-        label = names.get(key, key.replace("_usd", "").replace("_", " "))
-        money = isinstance(value, int | float) and "usd" in key
+        label = names.get(key, key.replace("_", " "))
+        money = isinstance(value, int | float)
         found[label + (would if money else "")] = fmt.dollars(float(value)) if money else str(value)
     return found
 

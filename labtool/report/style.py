@@ -54,6 +54,7 @@ RC: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 10,
+    "axes.titley": 1.0,  # where it is anyway; left to itself Matplotlib measures every label first
     "figure.facecolor": PAPER,
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -112,7 +113,13 @@ def time_step(length_s: float, most: int = 9) -> float:
 
 
 def time_axis(axes: Any, data: RunData, *, label: bool = True, most: int = 9) -> None:
-    """Make x the seconds since the window's start, over the whole window."""
+    """Make x the seconds since the window's start, over the whole window.
+
+    Of panels that share x only those at the bottom get ticks: the axis of the others has nothing to show.
+    """
+    if not axes.xaxis.get_tick_params()["labelbottom"]:
+        axes.xaxis.set_visible(False)
+        return
     end = max(data.length_s, 1.0)
     axes.set_xlim(0, end)
     ticks = np.arange(0, end * 1.0001, time_step(end, most))
@@ -204,7 +211,7 @@ def label_ends(axes: Any, labels: Sequence[tuple[float, str, str]]) -> None:
 
 def log_latency(axes: Any, values: Floats) -> bool:
     """Make y a latency in ms; logarithmic where the values span more than a decade. Return True if it is."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     positive = values[np.isfinite(values) & (values > 0)]
     logarithmic = len(positive) > 0 and positive.max() / positive.min() > 10
@@ -213,8 +220,7 @@ def log_latency(axes: Any, values: Floats) -> bool:
         axes.set_ylim(positive.min() / 1.4, positive.max() * 1.8)
         decades = np.log10(positive.max() / positive.min())
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if decades < 3 else (1.0,)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(axis="y", which="minor", length=0)
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(0, (positive.max() if len(positive) else 1.0) * 1.15)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: fmt.number(y, 2)))

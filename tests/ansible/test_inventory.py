@@ -138,17 +138,15 @@ def test_graph_is_what_ansible_inventory_draws(demo, tmp_path):
 
 
 def test_connection_options_stand_once_in_text(demo):
-    for text in (inventory.as_yaml(demo), inventory.as_ini(demo)):
-        assert text.count("StrictHostKeyChecking") == 1
+    assert inventory.as_yaml(demo).count("StrictHostKeyChecking") == 1
 
 
-@pytest.mark.parametrize("form", ["yaml", "ini", "json"])
+@pytest.mark.parametrize("form", ["yaml", "json"])
 def test_text_forms_say_what_the_data_say(demo, tmp_path, form):
     path = tmp_path / f"hosts.{form}"
     path.write_text(
         {
             "yaml": inventory.as_yaml,
-            "ini": inventory.as_ini,
             "json": lambda data: json.dumps(inventory.tree(data)),
         }[form](demo)
     )
@@ -171,14 +169,13 @@ values = st.one_of(
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.sampled_from(["v", "w", "ansible_x"]), values), min_size=1, max_size=3))
-def test_every_value_survives_ini_and_yaml(tmp_path, variables):
+def test_every_value_survives_yaml(tmp_path, variables):
     data = {
         "_meta": {"hostvars": {f"h{i}": v for i, v in enumerate(variables)}},
         "all": {"children": ["ungrouped", "g"]},
         "g": {"hosts": [f"h{i}" for i in range(len(variables))]},
     }
     expected = {f"h{i}": {"groups": ["g"], "vars": v} for i, v in enumerate(variables)}
-    for form, write in (("ini", inventory.as_ini), ("yml", inventory.as_yaml)):
-        path = tmp_path / f"hosts.{form}"
-        path.write_text(write(data), encoding="utf-8")
-        assert read_by_ansible(path) == expected
+    path = tmp_path / "hosts.yml"
+    path.write_text(inventory.as_yaml(data), encoding="utf-8")
+    assert read_by_ansible(path) == expected

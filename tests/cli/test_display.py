@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labtool.ansible.events import HostResult, HostRetried, HostStarted, PlaybookFinished, TaskStarted
@@ -172,6 +172,7 @@ def test_measuring_on_a_terminal():
     assert "cpu" in drawn(board, 60, width=40)[1]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(10, 200), st.integers(1, 60), st.sets(st.integers(0, 299), max_size=5))
 def test_a_drawing_fits_its_terminal_and_keeps_who_failed(hosts, width, height, failed):
     board = Board()
@@ -198,10 +199,6 @@ def test_a_terminal_is_drawn_on_and_left_clean(monkeypatch):
         display.host("web-0", "pending")
         time.sleep(0.3)
         display.line("a sentence [with brackets]")
-        with display.paused():
-            before = len(stream.getvalue())
-            time.sleep(0.3)
-            assert len(stream.getvalue()) == before
         display.host("web-0", "ready")
     text = stream.getvalue()
     assert "web-0" in text

@@ -136,9 +136,21 @@ def test_cancelling_ends_it_and_keeps_what_came(run, access, host, machine, hook
     machine("kafka-0")
     hooks("kafka-1", "exec sleep 60")
     cancel = threading.Event()
-    threading.Timer(1.0, cancel.set).start()
+
+    def cancel_when_one_is_done(host, state, _bytes):
+        if (host, state) == ("kafka-0", "done"):
+            cancel.set()
+
     start = time.monotonic()
-    got = gather.gather(access, [host("kafka-0"), host("kafka-1")], run, START, END, cancel=cancel)
+    got = gather.gather(
+        access,
+        [host("kafka-0"), host("kafka-1")],
+        run,
+        START,
+        END,
+        cancel=cancel,
+        progress=cancel_when_one_is_done,
+    )
     assert time.monotonic() - start < 10
     assert [(one.host, one.why) for one in got.missing] == [("kafka-1", "interrupted")]
     assert (run.logs / "kafka-0").is_dir()

@@ -202,8 +202,3 @@ def test_a_kept_answer_that_was_cut_is_named_and_the_others_count(run, host):
     rows, missing = answers.table(run.raw, START, END)
     assert rows.num_rows == 31 * 5
     assert [one.what for one in missing] == ["raw/cloudwatch/20990101T000000.000000Z-000.json.zst"]
-
-
-def test_data_settles_for_minutes():
-    assert not cloudwatch.settled(END, END + timedelta(minutes=2))
-    assert cloudwatch.settled(END, END + timedelta(minutes=3))

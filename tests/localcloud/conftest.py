@@ -39,19 +39,21 @@ def make_api(layout):
     parameter = "/aws/service/debian/release/12/latest/amd64"
     made = []
 
-    def make():
+    def forget():
         for api in made:
             api.snapshots.close()
         for service in ("ec2", "iam", "ssm", "sqs", "s3", "dynamodb", "cloudwatch"):
             get_backend(service).clear()
         get_backend("s3").bucket_accounts.clear()
+
+    def make():
+        forget()
         template = Template(subnet="198.19.240.0/24", image_name="debian-12", login="admin")
         made.append(Api(layout, template, CloudWatch(Store(layout.metrics)), parameter))
         return made[-1]
 
     yield make
-    for api in made:
-        api.snapshots.close()
+    forget()
 
 
 @functools.cache
@@ -63,21 +65,28 @@ def _session():
 
 
 class Served:
-    """A WSGI application on a port of loopback."""
+    """A port of loopback, where one WSGI application after the other answers, and clients of it."""
 
-    def __init__(self, application):
+    def __init__(self):
         from werkzeug.serving import make_server
 
-        self.application = application
+        self.application = None
         self.server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
+        self._clients = {}
 
     def _answer(self, environ, start_response):
         return self.application(environ, start_response)  # which a test may replace
 
-    def client(self, service, region="us-east-1"):
+    def client(self, service, region="us-east-1", **config):
+        key = (service, region, *sorted(config.items()))
+        if key not in self._clients:
+            self._clients[key] = self._make(service, region, config)
+        return self._clients[key]
+
+    def _make(self, service, region, config):
         from botocore.config import Config
 
         return _session().client(
@@ -86,19 +95,32 @@ class Served:
             region_name=region,
             aws_access_key_id="x",
             aws_secret_access_key="y",
-            config=Config(retries={"total_max_attempts": 1}),
+            config=Config(retries={"total_max_attempts": 1}, **config),
         )
 
 
-@pytest.fixture
-def serve():
+@pytest.fixture(scope="session")
+def _ports():
+    """The ports of all tests: to make EC2's client takes longer than most tests."""
     made = []
-
-    def make(application):
-        made.append(Served(application))
-        return made[-1]
-
-    yield make
+    yield made
     for served in made:
         served.server.shutdown()
         served.server.server_close()
+
+
+@pytest.fixture
+def serve(_ports):
+    free = iter(list(_ports))
+
+    def make(application):
+        served = next(free, None)
+        if served is None:
+            served = Served()
+            _ports.append(served)
+        served.application = application
+        return served
+
+    yield make
+    for served in _ports:
+        served.application = None

@@ -5,11 +5,25 @@ import time
 
 import pytest
 
+from labtool.localcloud import snapshots
 from labtool.localcloud.layout import write_atomically
 from labtool.localcloud.snapshots import _Service
 
 
-def test_each_service_comes_back(make_api, serve):
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    monkeypatch.setattr(snapshots, "_DELAY_S", 0.05)
+
+
+def wait_until(true):
+    """Return when the deferred writer has done what is awaited."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_each_service_comes_back(make_api, serve, layout):
     served = serve(make_api())
     s3, sqs, dynamodb = (served.client(name) for name in ("s3", "sqs", "dynamodb"))
     s3.create_bucket(Bucket="bucket")
@@ -25,7 +39,8 @@ def test_each_service_comes_back(make_api, serve):
     dynamodb.put_item(TableName="t", Item={"k": {"S": "1"}})
     served.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")
     served.client("cloudwatch").put_dashboard(DashboardName="d", DashboardBody='{"widgets": []}')
-    time.sleep(1.0)  # the deferred ones are written half a second later
+    deferred = {layout.services / f"{name}.pickle" for name in snapshots.DEFERRED}
+    wait_until(lambda: all(file.exists() for file in deferred))
     served.application = make_api()
     assert s3.get_object(Bucket="bucket", Key="large")["Body"].read() == b"z" * 200_000
     assert sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"] == "hello"
@@ -38,11 +53,9 @@ def test_large_values_nobody_uses_go(make_api, serve, layout):
     served = serve(make_api())
     s3 = served.client("s3")
     s3.create_bucket(Bucket="bucket")
-    s3.put_object(Bucket="bucket", Key="k", Body=b"1" * 100_000)
-    time.sleep(1.0)
-    s3.put_object(Bucket="bucket", Key="k", Body=b"2" * 100_000)
-    time.sleep(1.0)
-    assert len(list((layout.services / "blobs").iterdir())) == 2
+    for amount, content in enumerate((b"1", b"2"), start=1):
+        s3.put_object(Bucket="bucket", Key="k", Body=content * 100_000)
+        wait_until(lambda amount=amount: len(list((layout.services / "blobs").glob("*"))) == amount)
     served.application = make_api()
     assert len(list((layout.services / "blobs").iterdir())) == 1
     assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"2" * 100_000

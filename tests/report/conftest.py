@@ -14,9 +14,11 @@ import sample_run
 
 @pytest.fixture(scope="session")
 def sample_report(tmp_path_factory):
-    """A whole run with its report."""
+    """A whole run with its report, where an older one had left a figure."""
     from labtool.report.build import build_report
 
     run = sample_run.build(tmp_path_factory.mktemp("runs"))
+    run.figures.mkdir(exist_ok=True)
+    (run.figures / sample_run.OLDER).write_bytes(b"")
     build_report(run)
     return run

@@ -15,6 +15,8 @@ from labtool.dataset import tables
 from labtool.dataset.run import HostRecord, Missing, RunDirectory, RunRecord, StageRecord
 
 START = datetime(2025, 11, 12, 7, 31, 0, tzinfo=UTC)
+OLDER = "gone.png"
+"""A figure of an earlier report, which a new one does not have."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,9 @@ def record(sample: Sample) -> RunRecord:
         ],
         missing=[Missing(what="GC log", why="the unit was not configured to write one", host="kafka-2")],
         cost={
-            "per_hour_usd": hourly,
-            "window_usd": hourly * sample.seconds / 3600,
-            "prices_dated": "2025-10-01",
+            "usd_per_hour": hourly,
+            "without": "",
+            "prices": "us-east-1, 2025-06",
         },
     )
 

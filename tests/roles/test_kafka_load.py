@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -88,7 +89,8 @@ def test_the_rate_is_shared_without_loss(plan):
         assert sum(whole.producer_rate(at) for at in range(producers)) == 1001
 
 
-def test_clients_run_and_end(plan, tmp_path):
+def test_clients_run_and_end(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "DRAIN_S", 0.3)
     began = time.time()
     assert driver.drive(plan(consumers=2)) == 0
     assert time.time() - began < 8
@@ -106,9 +108,23 @@ def test_a_producer_that_falls_behind_is_ended(plan, monkeypatch, tmp_path):
     monkeypatch.setenv("SLEEP", "30")
     monkeypatch.setattr(driver, "GRACE_S", 0.2)
     began = time.monotonic()
-    assert driver.drive(plan(consumers=0)) == 0
+    assert driver.drive(plan(consumers=0, duration_s=0.3)) == 0
     assert time.monotonic() - began < 5
     assert json.loads((tmp_path / "out/producer-1.json").read_text())["stopped"]
+
+
+def test_told_to_end_it_ends_its_clients_and_notes_them(plan, tmp_path):
+    plan(duration_s=30)
+    environment = {"PATH": os.environ["PATH"], "SLEEP": "30"}
+    unit = subprocess.Popen([sys.executable, driver.__file__, "clients", str(tmp_path / "plan.json")], env=environment)
+    out = tmp_path / "out"
+    until = time.monotonic() + 10
+    while len(list(out.glob("*.json"))) < 3 and time.monotonic() < until:
+        time.sleep(0.05)
+    unit.terminate()
+    assert unit.wait(5) == 0
+    told = [json.loads(path.read_text()) for path in out.glob("*.json")]
+    assert len(told) == 3 and all(client["stopped"] and client["ended_us"] for client in told)
 
 
 def test_a_failure_is_told_with_its_words(plan, monkeypatch):
@@ -122,7 +138,7 @@ def test_a_failure_is_told_with_its_words(plan, monkeypatch):
 
 
 def test_clients_of_several_hosts_start_together(plan):
-    at = time.time() + 1
+    at = time.time() + 0.5
     driver.drive(plan(consumers=0, producers=1, start_at=at))
     assert json.loads((plan().output / "producer-1.json").read_text())["started_us"] / 1e6 >= at
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -165,10 +166,12 @@ def start(plan: Plan, client: Client) -> None:
     note(plan, client)
 
 
-def finish(plan: Plan, client: Client, deadline: float) -> int:
-    """Wait for a client until the deadline (monotonic seconds), end it then, and note how it ended."""
+def finish(plan: Plan, client: Client, deadline: float, *, stopped: bool = False) -> int:
+    """Wait for a client until the deadline (monotonic seconds), end it then, and note how it ended.
+
+    `stopped` says that it has been told to end already.
+    """
     assert client.process is not None
-    stopped = False
     try:
         client.process.wait(max(deadline - time.monotonic(), 0))
     except subprocess.TimeoutExpired:
@@ -186,19 +189,34 @@ def finish(plan: Plan, client: Client, deadline: float) -> int:
 
 
 def drive(plan: Plan) -> int:
-    """Run all clients; return 0 if none failed."""
+    """Run all clients; return 0 if none failed. SIGTERM ends those that run, and this when they have ended."""
     plan.output.mkdir(parents=True, exist_ok=True)
     everyone = clients(plan)
-    time.sleep(max(plan.start_at - time.time(), 0))
-    for client in everyone:
-        start(plan, client)
-    deadline = time.monotonic() + plan.duration_s
-    producers = [client for client in everyone if client.role == "producer"]
-    patience = GRACE_S if plan.rate > 0 else 0
-    codes = [finish(plan, client, deadline + patience) for client in producers]
-    drained = time.monotonic() + DRAIN_S if producers else deadline
-    codes += [finish(plan, client, drained) for client in everyone if client.role == "consumer"]
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        time.sleep(max(plan.start_at - time.time(), 0))
+        for client in everyone:
+            start(plan, client)
+        deadline = time.monotonic() + plan.duration_s
+        producers = [client for client in everyone if client.role == "producer"]
+        patience = GRACE_S if plan.rate > 0 else 0
+        codes = [finish(plan, client, deadline + patience) for client in producers]
+        drained = time.monotonic() + DRAIN_S if producers else deadline
+        codes += [finish(plan, client, drained) for client in everyone if client.role == "consumer"]
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        codes = end(plan, [client for client in everyone if client.process is not None])
     return 1 if any(codes) else 0
+
+
+def end(plan: Plan, started: list[Client]) -> list[int]:
+    """End the clients that still run, all at once, and return how they ended."""
+    running = [client for client in started if client.process is not None and client.process.poll() is None]
+    for client in running:
+        assert client.process is not None
+        client.process.terminate()
+    deadline = time.monotonic() + 10
+    return [finish(plan, client, deadline, stopped=client in running) for client in started]
 
 
 def failures(plan: Plan) -> list[str]:
@@ -222,6 +240,9 @@ def run(plan_path: Path, plan: Plan) -> int:
     limit = plan.duration_s + GRACE_S + DRAIN_S + 60
     command = ["systemd-run", "--quiet", "--collect", "--wait", f"--unit={UNIT}"]
     command += [f"--property=RuntimeMaxSec={limit:.0f}", "--property=LimitNOFILE=65536", "--property=TimeoutStopSec=20"]
+    # Its driver ends the clients. It must be the last to go: with version 1 of cgroups systemd is not told when a
+    # container's unit is empty, and would wait for it until the timeout.
+    command += ["--property=KillMode=mixed"]
     command += [sys.executable, str(Path(__file__).resolve()), "clients", str(plan_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     told = failures(plan)

@@ -12,9 +12,9 @@ DOCUMENTATION = r"""
 module: kafka_state
 short_description: What a host is to a Kafka cluster
 description:
-  - Sets the fact C(kafka_state) with C(memory_mb), the host's memory in MiB, C(node_id), C(cluster_id) and C(directory_id) as formatted (empty where it is
-    not), C(quorum), the ids of the cluster's controllers as they were when the host was first configured, and
-    C(broker), where its broker is advertised (empty where it is none).
+  - Sets the fact C(kafka_state) with C(memory_mb), the host's memory in MiB, C(node_id), C(cluster_id) and
+    C(directory_id) as formatted (empty where it is not), C(quorum), the ids of the cluster's controllers as they were
+    when the host was first configured, and C(broker), where its broker is advertised (empty where it is none).
   - Given the ids that the host should have, fails where its data has others, before anything is changed.
 options:
   cluster_id: {description: The cluster's id, type: str, default: ''}

@@ -1,0 +1,102 @@
+"""What --dry-run shows: the plan against what there is. It starts, makes, locks and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labtool.cli.connect import connect_running
+from labtool.cli.launching import parse_ttl
+from labtool.topology import GroupSpec, Host, Lab
+
+if TYPE_CHECKING:
+    from labtool.cloud.plan import Plan
+    from labtool.cloud.price import Price
+    from labtool.cloud.session import Session
+    from labtool.config import Settings
+    from labtool.progress import Progress
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The lab as it is; `session` is None where no cloud runs, and then nothing is there."""
+
+    lab: Lab
+    session: Session | None
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What would be launched and started, and the lab after that."""
+
+    plan: Plan
+    price: Price
+    lab: Lab
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The same as JSON data."""
+        launches = self.plan.launches
+        return {
+            "launch": [{"name": name, "type": each.instance_type} for each in launches for name in each.hosts],
+            "start": [host.name for host in self.plan.start],
+            "usd_per_hour": self.price.usd_per_hour,
+            "without_price": list(self.price.unknown),
+        }
+
+    def tell(self) -> None:
+        """Print it."""
+        for each in self.plan.launches:
+            print(f"would launch {', '.join(each.hosts)} ({each.instance_type})")
+        for host in self.plan.start:
+            print(f"would start {host.name}")
+        if self.plan.empty:
+            print("nothing to launch")
+        elif self.plan.launches:
+            print(f"price on AWS: {self.price}")
+
+
+def look(chosen: Settings, progress: Progress) -> Outlook:
+    """Return what a dry run can see."""
+    from labtool.cloud import find
+
+    parse_ttl(chosen.ttl)
+    session = connect_running(chosen, progress)
+    lab = find.find_lab(session, chosen.lab) if session else Lab(chosen.lab, chosen.region)
+    return Outlook(lab, session)
+
+
+def foresee(seen: Outlook, specs: Sequence[GroupSpec]) -> Foreseen:
+    """Return what `specs` would come to; `UsageError` for an instance type that the region does not have."""
+    from labtool.cloud import instance_types, plan, price
+
+    planned = plan.make(seen.lab, specs)
+    types = [each.instance_type for each in planned.launches for _ in each.indexes]
+    if seen.session:
+        instance_types.check(seen.session, types)
+    return Foreseen(planned, price.of(types, plan.ROOT_GIB), _after(seen.lab, planned))
+
+
+def playbook(stack: Any, lab: Lab, values: Any, strategy: Any) -> str:
+    """Return the call of Ansible that would follow, as text for a shell."""
+    from labtool.ansible import command, inventory
+    from labtool.ssh import Access
+
+    # The access is not shown, and making the real one makes folders.
+    access = Access(Path("id_ed25519"), Path("known_hosts"), Path("control"))
+    hosts = inventory.of_lab(lab, access)
+    return command.build(stack.playbook, hosts, extra_vars=stack.extra_vars(values), strategy=strategy).shell()
+
+
+def _after(lab: Lab, planned: Plan) -> Lab:
+    now = datetime.now(UTC)
+    new = [
+        Host(f"{each.group}-{index}", each.group, index, "", "running", each.instance_type, "", "", "", "", "", now)
+        for each in planned.launches
+        for index in each.indexes
+    ]
+    kept = [replace(host, state="running") if host in planned.start else host for host in lab]
+    return Lab(lab.name, lab.region, (*kept, *new))

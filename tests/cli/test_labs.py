@@ -1,0 +1,101 @@
+"""Commands on labs: those that there are, and those that there are not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from labtool import config
+
+MISSPELT = [
+    ("status",),
+    ("down",),
+    ("exec", "true"),
+    ("ssh", "kafka-0", "true"),
+    ("cp", "note", "kafka-0:"),
+    ("inventory",),
+    ("profile", "--minutes", "1"),
+    ("run", "kafka-throughput", "--minutes", "1"),
+]
+
+
+@pytest.mark.usefixtures("kafka")
+@pytest.mark.parametrize("words", MISSPELT, ids=lambda words: words[0])
+def test_a_misspelt_lab_is_told_with_the_nearest_and_nothing_is_kept_of_it(told, words, monkeypatch):
+    monkeypatch.setenv("LABTOOL_LAB", "kafak")
+    code, out, err = told(*words)
+    assert (code, out) == (2, "")
+    assert "unknown lab: kafak\n  did you mean kafka?" in err
+    assert not list(config.home().glob("labs/*/kafak"))
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize("words", MISSPELT, ids=lambda words: words[0])
+def test_where_there_is_no_lab_at_all_the_error_says_so(told, words, monkeypatch):
+    monkeypatch.setenv("LABTOOL_LAB", "nope")
+    code, out, err = told(*words)
+    assert code in (1, 2) and out == ""
+    assert "nope" in err and ("there is no other lab" in err or "there is none yet" in err)
+
+
+@pytest.mark.usefixtures("kafka")
+def test_a_program_that_asks_for_a_lab_that_is_not_gets_none(told):
+    assert told("status", "--lab", "nope", "--json")[:2] == (0, "[]\n")
+    (lab,) = json.loads(told("status", "--lab", "kafka", "--json")[1])
+    assert (lab["lab"], [host["name"] for host in lab["hosts"]]) == ("kafka", ["kafka-0"])
+
+
+def test_down_can_be_repeated_by_who_had_the_lab(told, kafka, aws):
+    assert json.loads(told("down", "--lab", "kafka", "--json")[1]) == [{"lab": "kafka", "hosts_ended": 1}]
+    code, out, _ = told("down", "--lab", "kafka")
+    assert (code, out) == (0, "lab kafka: 0 hosts ended, nothing is left\n")
+    assert json.loads(told("down", "--all", "--json")[1]) == []
+
+
+def test_down_ends_what_another_user_left(told, kafka, aws, monkeypatch, tmp_path):
+    monkeypatch.setenv("LABTOOL_HOME", str(tmp_path / "other"))
+    assert told("down", "--lab", "kafka")[:2] == (0, "lab kafka: 1 host ended, nothing is left\n")
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_an_unknown_instance_type_is_told_before_anything_is_made(told, aws, more):
+    code, out, err = told("up", "web=1:t9.bogus", "--yes", "--ssh-from", "198.51.100.7/32", *more)
+    assert (code, out) == (2, "")
+    assert "us-east-1 has no instance type t9.bogus" in err and "nearest" in err and ".nano" in err
+    assert aws.ec2.describe_instances()["Reservations"] == []
+    assert aws.ec2.describe_key_pairs()["KeyPairs"] == []
+    assert [g["GroupName"] for g in aws.ec2.describe_security_groups()["SecurityGroups"]] == ["default"]
+
+
+@pytest.mark.usefixtures("kafka")
+def test_a_jump_host_comes_from_flag_environment_and_file(told, here, monkeypatch, tmp_path):
+    def options(*words):
+        here.write_text("")
+        code, _, err = told(*words)
+        assert code == 0, err
+        return here.read_text().splitlines()
+
+    asked = ("exec", "--lab", "kafka", "true")
+    assert not [word for word in options(*asked) if "ProxyJump" in word]
+    assert "ProxyJump=me@bastion:2222" in options("exec", "--proxy-jump", "me@bastion:2222", *asked[1:])
+    (tmp_path / "labtool.toml").write_text('proxy_jump = "from-file"\n')
+    assert "ProxyJump=from-file" in options(*asked)
+    monkeypatch.setenv("LABTOOL_PROXY_JUMP", "from-environment")
+    found = options(*asked)
+    assert "ProxyJump=from-environment" in found and "StrictHostKeyChecking=yes" in found
+    note = tmp_path / "note"
+    note.write_text("a note")
+    assert "ProxyJump=b" in options("cp", "--lab", "kafka", "--proxy-jump", "b", str(note), "kafka-0:")
+    assert not [word for word in options("exec", "--proxy-jump", "none", *asked[1:]) if "ProxyJump" in word]
+    _, out, _ = told("inventory", "--lab", "kafka", "--json")
+    (host,) = json.loads(out)["_meta"]["hostvars"].values()
+    assert "-o ProxyJump=from-environment" in host["ansible_ssh_common_args"]
+    assert "-o StrictHostKeyChecking=yes" in host["ansible_ssh_common_args"]
+
+
+def test_the_report_of_a_lab_that_was_never_measured_names_those_that_were(told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "kafka").mkdir(parents=True)
+    code, _, err = told("report", "--lab", "kafak")
+    assert code == 2 and "did you mean kafka?" in err

@@ -1,0 +1,175 @@
+"""What ^C does to a run, at every stage: what is kept, and what is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from labtool import stacks
+from labtool.ansible.result import PlayResult
+from labtool.cloud.session import Session, Target
+from labtool.dataset.run import RunDirectory
+from labtool.errors import StoppedError
+from labtool.experiment import profile
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def hit_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, lab, watcher, access):
+    """Return a function that profiles with every outside part replaced; keywords replace parts by the test's own."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals come to the main thread")
+
+    def nothing(*_, **__):
+        return []
+
+    def gather(session, access, lab, journal, progress):
+        for name in ("collect", "CloudWatch", "tables"):
+            with journal.stage(name):
+                pass
+
+    def start(seconds=0.1, past=False, workload=None, **parts):
+        doing = {"running_everywhere": nothing, "clocks": nothing, "observe": nothing, "gather": gather} | parts
+        monkeypatch.setattr(profile.keys, "access", lambda session, lab: access)
+        monkeypatch.setattr(profile.keys, "learn", nothing)
+        monkeypatch.setattr(profile, "running_everywhere", doing["running_everywhere"])
+        monkeypatch.setattr(profile.gathering, "measure_clocks", doing["clocks"])
+        monkeypatch.setattr(profile.observer, "observe", doing["observe"])
+        monkeypatch.setattr(profile.gathering, "gather", doing["gather"])
+        monkeypatch.setattr(profile.live, "LiveSampler", Quiet)
+        monkeypatch.setattr(profile, "run_playbook", doing.get("run_playbook", interrupt))
+        monkeypatch.setattr(profile.load, "drive", doing.get("drive", interrupt))
+        asked = profile.Asked("t", seconds, past=past, workload=workload)
+        session = Session(Target("local-t", "us-east-1", kind="local"))
+        return profile.profile(
+            session, lab, asked, runs=tmp_path / "runs", strategy="linear", observers=[], watcher=watcher
+        )
+
+    return start
+
+
+class Quiet:
+    """Hosts that say nothing."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def poll(self, seconds):
+        threading.Event().wait(min(seconds, 0.02))
+        return []
+
+
+def record(tmp_path):
+    return RunDirectory(tmp_path / "runs" / "one" / "latest").read()
+
+
+def test_a_whole_window_misses_nothing(run, tmp_path):
+    measured = run()
+    assert measured.failure is None
+    kept = record(tmp_path)
+    assert kept.missing == [] and kept.cloud == "local"
+    assert 0.05 < (kept.window_end - kept.window_start).total_seconds() < 2
+
+
+def test_ctrl_c_in_the_window_ends_it_and_gathers(run, tmp_path, watcher):
+    threading.Timer(0.3, hit_ctrl_c).start()
+    run(seconds=30)
+    kept = record(tmp_path)
+    assert [stage.outcome for stage in kept.stages] == ["interrupted", "ok", "ok", "ok"]
+    assert [each.why for each in kept.missing] == ["it was ended early by ^C"]
+    assert any("ending early" in said for said in watcher.said)
+
+
+def test_a_second_ctrl_c_keeps_the_window_and_says_how_to_have_its_report(run, tmp_path):
+    def drive(load, access, lab, journal, cancel, **_):
+        hit_ctrl_c()
+        assert cancel.wait(5)
+        hit_ctrl_c()
+        threading.Event().wait(5)
+
+    def gather(*_):
+        raise AssertionError("nothing is gathered after a second ^C")
+
+    with pytest.raises(StoppedError) as told:
+        run(seconds=30, workload=stacks.workload("kafka-throughput"), drive=drive, gather=gather)
+    assert told.value.exit_code == 130
+    kept = record(tmp_path)
+    assert kept.window_start and kept.window_end and kept.ended
+    assert [(stage.name, stage.outcome) for stage in kept.stages] == [("workload", "interrupted")]
+    assert "labtool report" in str(told.value) and "--last 1" in str(told.value)
+
+
+@pytest.mark.parametrize("stage", ["collect", "CloudWatch"])
+def test_ctrl_c_while_gathering_says_what_is_kept_where(run, tmp_path, stage):
+    def gather(session, access, lab, journal, progress):
+        with journal.stage(stage):
+            raise KeyboardInterrupt
+
+    with pytest.raises(StoppedError) as told:
+        run(gather=gather)
+    (path,) = (p for p in (tmp_path / "runs" / "one").iterdir() if not p.is_symlink())
+    assert f"interrupted in stage `{stage}`; what was measured is kept in {path}" in told.value.message
+    assert f"`labtool report {path}`" in told.value.hint
+    kept = record(tmp_path)
+    assert kept.stages[-1].outcome == "interrupted" and kept.window_end and kept.ended
+    assert [each.what for each in kept.missing] == ["what was not gathered yet"]
+
+
+def test_tables_that_were_interrupted_are_made_again_and_nothing_is_missing(run, tmp_path):
+    def gather(session, access, lab, journal, progress):
+        with journal.stage("tables"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(StoppedError, match="makes its tables and its report"):
+        run(gather=gather)
+    kept = record(tmp_path)
+    assert kept.missing == [] and "tables" not in [stage.name for stage in kept.stages]
+
+
+def test_ctrl_c_reaches_the_collectors_playbook_and_nothing_is_measured(run, tmp_path):
+    given = {}
+
+    def play(playbook, inventory, *, cancel, **more):
+        given.update(more)
+        hit_ctrl_c()
+        assert cancel.wait(5)
+        return PlayResult(playbook, "cancelled", {}, (), 0, 1.0, Path("log"))
+
+    with pytest.raises(StoppedError, match="before anything was measured") as told:
+        run(running_everywhere=lambda *_: ["kafka-0"], run_playbook=play, clocks=interrupt)
+    assert given["limit"] == "kafka-0"
+    assert told.value.exit_code == 130
+    kept = record(tmp_path)
+    assert [(stage.name, stage.outcome) for stage in kept.stages] == [("collectors", "interrupted")]
+    assert kept.window_start is None and kept.missing
+
+
+@pytest.mark.parametrize("past", [True, False])
+def test_ctrl_c_before_the_window_measures_nothing(run, tmp_path, past):
+    with pytest.raises(StoppedError, match="before anything was measured"):
+        run(past=past, clocks=lambda *_: hit_ctrl_c())
+    assert record(tmp_path).window_start is None
+
+
+def test_the_handler_of_ctrl_c_is_put_back(run):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(StoppedError):
+        run(clocks=interrupt)
+    assert signal.getsignal(signal.SIGINT) is before
