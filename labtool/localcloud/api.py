@@ -30,8 +30,9 @@ from labtool.localcloud.snapshots import Snapshots
 log = logging.getLogger(__name__)
 
 STATUS_PATH = "/_labtool/status"
-_SCOPE = re.compile(r"Credential=[^/\s]+/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
+_SCOPE = re.compile(r"Credential=([^/\s]+)/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
 _READS = ("Describe", "Get", "List", "Head", "Query", "Scan", "BatchGet", "Receive", "Search", "Filter")
+_XML = {"Content-Type": "text/xml"}
 _SERVICE_OF_SCOPE = {"monitoring": "cloudwatch"}
 
 StartResponse = Callable[..., Any]
@@ -45,6 +46,8 @@ class Api:
         self.lock = threading.RLock()  # EC2's state: requests, reconcile loop and metrics
         self.cloudwatch = cloudwatch
         self.describe: Callable[[], dict[str, Any]] = dict
+        self.changed: Callable[[], None] = _nothing  # EC2's state was, by a request that is about to be answered
+        self.expired: Callable[[str], bool] = _never  # of an access key
         self.snapshots = Snapshots(layout.services, ACCOUNT)
         self.snapshots.restore_all()
         saved = self.snapshots.restore("ec2").get(REGION)
@@ -69,7 +72,9 @@ class Api:
             # A web page can make a browser post a form here, but not sign it.
             body = b'{"__type":"MissingAuthenticationToken","message":"Request is missing Authentication Token"}'
             return _answer(start_response, 403, {"Content-Type": "application/x-amz-json-1.0"}, body)
-        region, service = scope
+        access_key, region, service = scope
+        if self.expired(access_key):
+            return _expired(start_response, service)
         try:
             if service == "ec2":
                 return self._ec2(environ, start_response)
@@ -112,6 +117,8 @@ class Api:
         status, headers, body = result
         if status < 400 and not action.startswith(_READS):
             self.snapshots.changed(service, self.lock)
+            if service == "ec2":
+                self.changed()
         content = body.encode() if isinstance(body, str) else body
         return _answer(start_response, status, dict(headers), content)
 
@@ -127,14 +134,22 @@ class Api:
         return body  # type: ignore[no-any-return]
 
 
-def _scope(environ: Environ) -> tuple[str, str] | None:
-    """Return region and service of a signed request, from its header or, presigned, from its query."""
+def _nothing() -> None:
+    pass
+
+
+def _never(_access_key: str) -> bool:
+    return False
+
+
+def _scope(environ: Environ) -> tuple[str, str, str] | None:
+    """Return access key, region and service of a signed request, from its header or, presigned, from its query."""
     header = environ.get("HTTP_AUTHORIZATION", "")
     found = _SCOPE.search(header)
     if found is None and "X-Amz-Credential" in environ.get("QUERY_STRING", ""):
         credential = parse_qs(environ["QUERY_STRING"]).get("X-Amz-Credential", [""])[0]
         found = _SCOPE.search(f"Credential={credential}")
-    return (found[1], found[2]) if found else None
+    return (found[1], found[2], found[3]) if found else None
 
 
 def _action(request: Request, environ: Environ) -> str:
@@ -149,6 +164,21 @@ def _xml_error(code: str, message: str) -> bytes:
         f"<Response><Errors><Error><Code>{code}</Code><Message>{escape(message)}</Message></Error></Errors>"
         f"<RequestID>{uuid.uuid4()}</RequestID></Response>"
     ).encode()
+
+
+def _expired(start_response: StartResponse, service: str) -> Iterable[bytes]:
+    """Refuse temporary credentials whose time is over, as the service's protocol words it."""
+    text = "The security token included in the request is expired"
+    if service == "ec2":
+        return _answer(start_response, 400, _XML, _xml_error("RequestExpired", "Request has expired."))
+    if service == "s3":
+        body = f"<Error><Code>ExpiredToken</Code><Message>{text}</Message></Error>"
+        return _answer(start_response, 400, _XML, body.encode())
+    if service in ("iam", "sts"):
+        body = f"<ErrorResponse><Error><Code>ExpiredToken</Code><Message>{text}</Message></Error></ErrorResponse>"
+        return _answer(start_response, 403, _XML, body.encode())
+    body = json.dumps({"__type": "ExpiredTokenException", "message": text})
+    return _answer(start_response, 400, {"Content-Type": "application/x-amz-json-1.0"}, body.encode())
 
 
 def _answer(start_response: StartResponse, status: int, headers: dict[str, Any], body: bytes) -> Iterable[bytes]:

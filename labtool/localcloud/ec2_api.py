@@ -16,6 +16,13 @@ from moto.ec2.responses import EC2Response
 
 from labtool.localcloud.ec2_backend import REGION, placement_of
 
+_METADATA_OPTIONS = {
+    "HttpTokens": ("http_tokens", ("optional", "required")),
+    "HttpPutResponseHopLimit": ("http_put_response_hop_limit", tuple(str(n) for n in range(1, 65))),
+    "HttpEndpoint": ("http_endpoint", ("enabled", "disabled")),
+    "HttpProtocolIpv6": ("http_protocol_ipv6", ("enabled", "disabled")),
+    "InstanceMetadataTags": ("instance_metadata_tags", ("enabled", "disabled")),
+}
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
 _CONSOLE_LIMIT = 64 * 1024  # as on EC2
 _UNSUPPORTED = frozenset(
@@ -58,11 +65,34 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
             raise EC2ClientError("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
         result = super().run_instances()
         reservation = result.result
+        partition = self._get_param("Placement.PartitionNumber")
         for instance in reservation.instances:
             instance.placement.group_name = group or ""
+            instance.placement.partition_number = int(partition) if partition else None
+            self._associate_profile(instance)
         if token:
             self.ec2_backend.remember_token(token, parameters, reservation)
         return result
+
+    def _associate_profile(self, instance: Any) -> None:
+        """Give every instance of a launch its profile; moto gives it to the first."""
+        name, arn = self._get_param("IamInstanceProfile.Name"), self._get_param("IamInstanceProfile.Arn")
+        if (name or arn) and instance.id not in self.ec2_backend.iam_instance_profile_associations:
+            self.ec2_backend.associate_iam_instance_profile(instance.id, name, arn)
+
+    def modify_instance_metadata_options(self) -> ActionResult:
+        """Change what the request names; the rest stays. In force with the host's next request."""
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        self.error_on_dryrun()
+        options = instance.metadata_options
+        for parameter, (attribute, allowed) in _METADATA_OPTIONS.items():
+            value = self._get_param(parameter)
+            if value is None:
+                continue
+            if str(value) not in allowed:
+                raise EC2ClientError("InvalidParameterValue", f"Value ({value}) for parameter {parameter} is invalid.")
+            setattr(options, attribute, int(value) if str(value).isdigit() else value)
+        return ActionResult({"InstanceId": instance.id, "InstanceMetadataOptions": options})
 
     def start_instances(self) -> ActionResult:
         """Start stopped instances."""

@@ -215,7 +215,7 @@ def test_shell_scripts_of_the_image_parse():
 
     folder = package_files("labtool.localcloud") / "hostimage"
     scripts = [entry for entry in folder.iterdir() if entry.read_text().startswith("#!")]
-    assert len(scripts) == 4
+    assert len(scripts) == 5
     for script in scripts:
         shell = "bash" if "bash" in script.read_text().splitlines()[0] else "sh"
         done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, check=False)
