@@ -23,7 +23,8 @@ _METADATA_OPTIONS = {
     "HttpProtocolIpv6": ("http_protocol_ipv6", ("enabled", "disabled")),
     "InstanceMetadataTags": ("instance_metadata_tags", ("enabled", "disabled")),
 }
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[A-Z78=>]|\r")
+_WAITING = re.compile(r"^\[[ *]*\] (?:\(\d+ of \d+\) )?(?:A start job|A stop job|Job) .* running.*\n?", re.MULTILINE)
 _CONSOLE_LIMIT = 64 * 1024  # as on EC2
 _UNSUPPORTED = frozenset(
     ("allocate_address", "associate_address", "request_spot_fleet", "create_fleet", "import_image")
@@ -242,17 +243,20 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
 
 
 def read_console(file: Path) -> str:
-    """Return the text of the engine's log of a host (`time stream F|P text` lines), without terminal codes."""
+    """Return the text of the engine's log of a host (`time stream F|P text` lines).
+
+    Without terminal codes, and without systemd's twice-a-second word that it still waits.
+    """
     try:
-        raw = file.read_text(errors="replace")
+        raw = file.read_bytes().decode(errors="replace")  # as it is: a lone carriage return ends no line
     except OSError:
         return ""
     parts = []
-    for line in raw.splitlines():
+    for line in raw.split("\n"):
         fields = line.split(" ", 3)
         if len(fields) == 4:
             parts.append(fields[3] + ("\n" if fields[2] == "F" else ""))
-    return _ANSI.sub("", "".join(parts))
+    return _WAITING.sub("", _ANSI.sub("", "".join(parts)))
 
 
 def host_key_block(public_key: str) -> str:

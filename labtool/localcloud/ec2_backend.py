@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models import EC2Backend
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
+from labtool.localcloud.ec2_groups import InstanceGroups, set_groups
 from labtool.localcloud.engine import mac_address
 from labtool.localcloud.hostkey import new_host_key
 
@@ -82,7 +82,7 @@ class LabAmi(Ami):  # type: ignore[misc]
         return [{"DeviceName": self.root_device_name, "Ebs": ebs}]
 
 
-class LabEC2Backend(EC2Backend):  # type: ignore[misc]
+class LabEC2Backend(InstanceGroups):
     """One region of EC2 whose instances are hosts of this machine.
 
     Not thread-safe: callers hold `labtool.localcloud.api.Services.lock`.
@@ -125,11 +125,7 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
             subnet = self.create_subnet(vpc.id, str(block), availability_zone=zone.name)
             subnet.map_public_ip_on_launch = False
             _reserve(subnet)
-        default = self.get_default_security_group(vpc.id)
-        inside: dict[str, Any] = {"ip_protocol": "-1", "from_port": None, "to_port": None, "ip_ranges": []}
-        self.authorize_security_group_ingress(
-            default.id, **inside, source_groups=[{"GroupId": default.id}], vpc_id=vpc.id
-        )
+        self.open_default_group(vpc.id)
         return vpc
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -292,40 +288,6 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
         self.changed()
         return chosen
 
-    def modify_instance_security_groups(self, instance_id: str, new_group_id_list: list[str]) -> Any:
-        """Put an instance into other security groups, all its network interfaces with it."""
-        instance = self.get_instance(instance_id)
-        set_groups(instance, [self._group(group_id) for group_id in new_group_id_list])
-        return instance
-
-    def modify_network_interface_attribute(
-        self, eni_id: str, group_ids: list[str], source_dest_check: bool | None = None, description: str | None = None
-    ) -> None:
-        """Change an interface; its security groups are its instance's."""
-        super().modify_network_interface_attribute(eni_id, [], source_dest_check, description)
-        interface = self.get_network_interface(eni_id)
-        groups = [self._group(group_id) for group_id in group_ids]
-        if groups and interface.instance is not None:
-            set_groups(interface.instance, groups)
-        elif groups:
-            interface._group_set = groups
-
-    def _group(self, group_id: str) -> Any:
-        group = self.get_security_group_from_id(group_id)
-        if group is None:
-            raise EC2ClientError("InvalidGroup.NotFound", f"The security group '{group_id}' does not exist")
-        return group
-
-    def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
-        """Delete a group that no instance is in and no other group's rule names."""
-        group = self.get_security_group_by_name_or_id(group_id or name)
-        if group is not None:
-            users = [i.id for i in self.all_instances() if i.state != "terminated" and group in i.security_groups]
-            rules = [each for vpc in self.groups.values() for each in vpc.values() if _names(each, group)]
-            if users or rules:
-                raise EC2ClientError("DependencyViolation", f"resource {group.id} has a dependent object")
-        super().delete_security_group(name, group_id)
-
     def monitor(self, instance_ids: list[str], state: str) -> list[Any]:
         """Turn detailed monitoring on (`enabled`) or off (`disabled`)."""
         chosen: list[Any] = self.get_multi_instances_by_id(instance_ids)
@@ -420,11 +382,6 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
         self.client_tokens[token] = (_digest(parameters), reservation.id, time.time())
 
 
-def _names(group: Any, other: Any) -> bool:
-    rules = [*group.ingress_rules, *group.egress_rules]
-    return group is not other and any(rule.source_group.get("GroupId") == other.id for rule in rules)
-
-
 def _reserve(subnet: Any) -> None:
     """Keep the addresses that AWS keeps: the first three hosts (the first one is the bridge's).
 
@@ -433,14 +390,6 @@ def _reserve(subnet: Any) -> None:
     reserved = {subnet.cidr.network_address + offset for offset in (1, 2, 3)}
     subnet._reserved_ips |= reserved
     subnet._unused_ips -= {str(address) for address in reserved}
-
-
-def set_groups(instance: Any, groups: Iterable[Any]) -> None:
-    """Put an instance into security groups; moto keeps them in two places, and shows both together."""
-    chosen = list({group.id: group for group in groups}.values())
-    instance.security_groups = chosen
-    for nic in instance.nics.values():
-        nic._group_set = list(chosen)
 
 
 def set_pending(instance: Any) -> None:

@@ -147,7 +147,7 @@ def _own_files(system: Distribution) -> tuple[HostFile, ...]:
     def read(name: str) -> bytes:
         return (source / name).read_bytes()
 
-    programs = ("labtool-first-boot", "labtool-user-data", "apt-proxy")
+    programs = ("labtool-first-boot", "labtool-user-data", "labtool-cloud-config", "apt-proxy")
     units = ("labtool-first-boot.service", "labtool-user-data.service")
     login = system.login
     sudoers = f"Defaults env_file=/etc/environment\n{login} ALL=(ALL) NOPASSWD:ALL\n"

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from labtool.errors import LocalCloudError
-from labtool.localcloud import counters, ec2_backend, machine, probe
+from labtool.localcloud import counters, ec2_backend, machine, probe, seed
 from labtool.localcloud.ec2_backend import LabEC2Backend
 from labtool.localcloud.engine import ContainerSpec, Engine
 from labtool.localcloud.hostkey import hostname
-from labtool.localcloud.layout import InstanceFolder, Layout, write_atomically
+from labtool.localcloud.layout import InstanceFolder, Layout
 
 log = logging.getLogger(__name__)
 
@@ -412,19 +412,13 @@ class Reconciler:
         with self._lock:
             host = self._ec2.hosts[instance.id]
             key = self._ec2.key_pairs.get(instance.key_name) if instance.key_name else None
-            user_data = base64.b64decode(str(instance.user_data)) if instance.user_data else b""
-        folder.seed.mkdir(parents=True, exist_ok=True)
-        folder.out.mkdir(exist_ok=True)
-        private = host.host_key
-        write_atomically(folder.seed / "ssh_host_ed25519_key", private, 0o600)
-        write_atomically(folder.seed / "ssh_host_ed25519_key.pub", f"{host.host_key_public}\n".encode(), 0o644)
-        if key is not None:
-            public = key.material_public
-            line = public if isinstance(public, bytes) else str(public).encode()
-            write_atomically(folder.seed / "authorized_keys", line.strip() + b"\n", 0o600)
-        if user_data.startswith(b"#!"):
-            write_atomically(folder.seed / "user-data", user_data, 0o600)
-        if self._facts.endpoint:
-            write_atomically(folder.seed / "endpoint", f"{self._facts.endpoint}\n".encode(), 0o644)
-        if self._facts.apt_cache:
-            write_atomically(folder.seed / "apt-cache", f"{self._facts.apt_cache}\n".encode(), 0o644)
+            made = seed.Seed(
+                host_key=host.host_key,
+                host_key_public=host.host_key_public,
+                authorized_key=key.material_public if key is not None else None,
+                user_data=base64.b64decode(str(instance.user_data)) if instance.user_data else b"",
+                endpoint=self._facts.endpoint,
+                apt_cache=self._facts.apt_cache,
+            )
+        folder.out.mkdir(parents=True, exist_ok=True)
+        seed.write(folder.seed, made)
