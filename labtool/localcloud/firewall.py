@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import threading
@@ -31,7 +32,7 @@ _LOADED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 def lacking() -> str:
     """Return what this machine lacks to enforce security groups, empty if nothing; changes nothing."""
-    if shutil.which("nft") is None:
+    if _program("nft") is None:
         return "nft"
     if not _LOADED.exists() and not _loadable("br_netfilter"):
         return "the kernel's br_netfilter"
@@ -156,7 +157,8 @@ def port_of(pid: int) -> str | None:
 def _load_br_netfilter() -> bool:
     if _LOADED.exists():
         return True
-    subprocess.run(["modprobe", "br_netfilter"], capture_output=True, check=False)
+    if (modprobe := _program("modprobe")) is not None:
+        subprocess.run([modprobe, "br_netfilter"], capture_output=True, check=False)
     if not _LOADED.exists():
         return False
     for name in ("iptables", "ip6tables", "arptables"):
@@ -166,7 +168,15 @@ def _load_br_netfilter() -> bool:
 
 
 def _loadable(module: str) -> bool:
-    return subprocess.run(["modprobe", "--dry-run", module], capture_output=True, check=False).returncode == 0
+    modprobe = _program("modprobe")
+    if modprobe is None:
+        return False
+    return subprocess.run([modprobe, "--dry-run", module], capture_output=True, check=False).returncode == 0
+
+
+def _program(name: str) -> str | None:
+    """Find a program of the system's; a user's PATH may lack the folders of root's."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 def _bridges_filtered(network: LabNetwork) -> bool:

@@ -132,3 +132,34 @@ def test_calls_at_the_same_time_share_the_work(nft, ec2):
         thread.join(5)
     assert not any(thread.is_alive() for thread in threads)
     assert len(nft.scripts) == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "mend"), [("nft", "nftables"), ("the kernel's br_netfilter", "modprobe br_netfilter"), ("", "")]
+)
+def test_the_doctor_says_what_is_not_enforced(monkeypatch, settings, missing, mend):
+    from labtool.localcloud import requirements
+
+    monkeypatch.setattr(firewall, "lacking", lambda: missing)
+    check = next(check for check in requirements.checks(settings) if check.name == "security groups")
+    assert (check.ok, check.needed) == (not missing, False)
+    assert mend in check.mend
+    assert missing in check.detail
+
+
+def test_what_a_machine_lacks(monkeypatch, tmp_path):
+    monkeypatch.setattr(firewall, "_program", lambda _: None)
+    assert firewall.lacking() == "nft"
+    monkeypatch.setattr(firewall, "_program", lambda name: f"/usr/sbin/{name}")
+    monkeypatch.setattr(firewall, "_LOADED", tmp_path / "absent")
+    monkeypatch.setattr(firewall, "_loadable", lambda _: False)
+    assert firewall.lacking() == "the kernel's br_netfilter"
+    monkeypatch.setattr(firewall, "_loadable", lambda _: True)
+    assert firewall.lacking() == ""
+
+
+def test_a_machine_without_modprobe_loads_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(firewall, "_program", lambda _: None)
+    monkeypatch.setattr(firewall, "_LOADED", tmp_path / "absent")
+    assert not firewall._loadable("br_netfilter")
+    assert not firewall._load_br_netfilter()
