@@ -8,6 +8,8 @@ from typing import Any
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import EC2Backend
 
+_PROTOCOLS = {"6": "tcp", "17": "udp", "1": "icmp", "58": "icmpv6", "tcp": "tcp", "udp": "udp", "icmp": "icmp"}
+
 
 class InstanceGroups(EC2Backend):  # type: ignore[misc]
     """moto's backend, with an instance's groups in one place."""
@@ -17,8 +19,16 @@ class InstanceGroups(EC2Backend):  # type: ignore[misc]
         default = self.get_default_security_group(vpc_id)
         inside: dict[str, Any] = {"ip_protocol": "-1", "from_port": None, "to_port": None, "ip_ranges": []}
         self.authorize_security_group_ingress(
-            default.id, **inside, source_groups=[{"GroupId": default.id}], vpc_id=vpc_id
+            group_name_or_id=default.id, **inside, source_groups=[{"GroupId": default.id}], vpc_id=vpc_id
         )
+
+    def authorize_security_group_ingress(self, **given: Any) -> Any:
+        """Add an inbound rule; `InvalidParameterValue` for ports that there are not."""
+        return super().authorize_security_group_ingress(**given | _checked_ports(given))
+
+    def authorize_security_group_egress(self, **given: Any) -> Any:
+        """Add an outbound rule; `InvalidParameterValue` for ports that there are not."""
+        return super().authorize_security_group_egress(**given | _checked_ports(given))
 
     def modify_instance_security_groups(self, instance_id: str, new_group_id_list: list[str]) -> Any:
         """Put an instance into other security groups, all its network interfaces with it."""
@@ -53,6 +63,24 @@ class InstanceGroups(EC2Backend):  # type: ignore[misc]
             if users or rules:
                 raise EC2ClientError("DependencyViolation", f"resource {group.id} has a dependent object")
         super().delete_security_group(name, group_id)
+
+
+def _checked_ports(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the ports of a rule as they are kept; moto takes whatever comes."""
+    protocol = str(given["ip_protocol"]).lower()
+    name = _PROTOCOLS.get(protocol, protocol)
+    if name in ("-1", "all"):
+        return {}
+    if name != "icmpv6" and name not in _PROTOCOLS.values() and not (name.isdigit() and int(name) <= 255):
+        raise EC2ClientError("InvalidParameterValue", f"Invalid value '{protocol}' for IP protocol.")
+    first, last = given.get("from_port"), given.get("to_port")
+    if name not in ("tcp", "udp"):
+        return {"from_port": "-1" if first is None else first, "to_port": "-1" if last is None else last}
+    if first is None or last is None:
+        raise EC2ClientError("MissingParameter", f"{name.upper()} needs FromPort and ToPort.")
+    if (int(first), int(last)) != (-1, -1) and not 0 <= int(first) <= int(last) <= 65535:
+        raise EC2ClientError("InvalidParameterValue", f"Invalid {name.upper()} port range [{first}-{last}].")
+    return {}
 
 
 def set_groups(instance: Any, groups: Iterable[Any]) -> None:

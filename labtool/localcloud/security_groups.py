@@ -179,7 +179,7 @@ def _filter(network: LabNetwork, known: Sequence[Group], hosts: Sequence[Member]
 
 
 def _rule(rule: Any) -> Rule | None:
-    """Return moto's rule as ours; None for one about IPv6 or a prefix list, which match nothing here."""
+    """Return moto's rule as ours; None for one that matches nothing here: IPv6, a prefix list, ports that are none."""
     networks = (str(rule.ip_range["CidrIp"]),) if rule.ip_range.get("CidrIp") else ()
     others = (str(rule.source_group["GroupId"]),) if rule.source_group.get("GroupId") else ()
     if not networks and not others:
@@ -187,7 +187,18 @@ def _rule(rule: Any) -> Rule | None:
     ports = None
     if rule.from_port is not None and rule.to_port is not None:
         ports = (int(rule.from_port), int(rule.to_port))
-    return Rule(str(rule.ip_protocol), ports, networks, others)
+    made = Rule(str(rule.ip_protocol), ports, networks, others)
+    return made if _possible(made) else None
+
+
+def _possible(rule: Rule) -> bool:
+    """Tell whether nft takes it: one impossible rule would keep all others from being applied."""
+    first, last = rule.ports or (-1, -1)
+    if rule.protocol in ("tcp", "udp"):
+        return (first, last) == (-1, -1) or 0 <= first <= last <= 65535
+    if rule.protocol == "icmp":
+        return -1 <= first <= 255 and -1 <= last <= 255
+    return rule.protocol == "-1" or (rule.protocol.isdigit() and int(rule.protocol) <= 255)
 
 
 def _matches(rule: Rule, side: str) -> list[str]:

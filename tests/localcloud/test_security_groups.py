@@ -148,6 +148,46 @@ def test_what_is_authorized_and_revoked_is_what_is_enforced(world):
     assert world.groups()[db].egress == ()
 
 
+@pytest.mark.parametrize(
+    ("protocol", "ports", "code"),
+    [
+        ("tcp", (22, 20), "InvalidParameterValue"),
+        ("tcp", (22, 65536), "InvalidParameterValue"),
+        ("udp", (-5, 20), "InvalidParameterValue"),
+        ("tcp", (), "MissingParameter"),
+        ("nonsense", (1, 1), "InvalidParameterValue"),
+        ("256", (), "InvalidParameterValue"),
+    ],
+)
+def test_ports_that_there_are_not_are_refused(world, protocol, ports, code):
+    group = world.group("web")
+    given = dict(zip(("FromPort", "ToPort"), ports, strict=False))
+    rule = {"IpProtocol": protocol, "IpRanges": [{"CidrIp": "0.0.0.0/0"}], **given}
+    for call in (world.ec2.authorize_security_group_ingress, world.ec2.authorize_security_group_egress):
+        with pytest.raises(Exception, match=code):
+            call(GroupId=group, IpPermissions=[rule])
+    assert world.groups()[group].ingress == ()
+
+
+def test_a_protocol_by_its_number_needs_no_ports(world):
+    group = world.group("web")
+    rule = {"IpProtocol": "50", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    world.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    assert world.groups()[group].ingress == (Rule("50", (-1, -1), ("0.0.0.0/0",)),)
+
+
+def test_an_impossible_rule_is_no_rule():
+    class Moto:
+        ip_range, source_group, from_port, to_port = {"CidrIp": "0.0.0.0/0"}, {}, 22, 20
+        ip_protocol = "tcp"
+
+    assert security_groups._rule(Moto) is None
+    Moto.to_port = 22
+    assert security_groups._rule(Moto) == Rule("tcp", (22, 22), ("0.0.0.0/0",))
+    Moto.ip_protocol = "icmpv6"
+    assert security_groups._rule(Moto) is None
+
+
 def test_an_instances_groups_can_be_changed_in_both_ways(world):
     web, db = world.group("web"), world.group("db")
     instance = world.launch(SecurityGroupIds=[web])
