@@ -39,19 +39,21 @@ def make_api(layout):
     parameter = "/aws/service/debian/release/12/latest/amd64"
     made = []
 
-    def make():
+    def forget():
         for api in made:
             api.snapshots.close()
-        for service in ("ec2", "iam", "ssm", "sqs", "s3", "dynamodb", "cloudwatch"):
+        for service in ("ec2", "iam", "ssm", "sts", "sqs", "s3", "dynamodb", "cloudwatch"):
             get_backend(service).clear()
         get_backend("s3").bucket_accounts.clear()
+
+    def make():
+        forget()
         template = Template(subnet="198.19.240.0/24", image_name="debian-12", login="admin")
         made.append(Api(layout, template, CloudWatch(Store(layout.metrics)), parameter))
         return made[-1]
 
     yield make
-    for api in made:
-        api.snapshots.close()
+    forget()  # tests of other folders have moto's own backends in this process
 
 
 @functools.cache
