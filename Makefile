@@ -1,12 +1,12 @@
 # Every target does its own set-up; all can be run again, from any state.
-.PHONY: help setup demo test test-quick test-roles test-e2e test-browser lint format lock clean
+.PHONY: help setup demo test test-quick test-roles test-e2e test-conformance test-aws test-browser lint format lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: ## System packages, .venv, host image; a second call takes a second
 	@sh tools/setup.sh
@@ -32,6 +32,12 @@ test-roles: setup ## The role tests alone
 
 test-e2e: setup ## The end-to-end tests alone
 	@$(RUN)/pytest -v -m hosts tests/e2e
+
+test-conformance: setup ## What a program on a host sees, in the local cloud
+	@$(RUN)/pytest -v -m "conformance" tests/conformance
+
+test-aws: setup-python ## The same on AWS: says calls and price first, and asks
+	@$(RUN)/python tools/conformance_aws.py
 
 test-browser: setup ## The report in a browser
 	@$(RUN)/pytest -v -m browser

@@ -3,8 +3,8 @@
     python benchmarks/up_hosts.py [--hosts 10] [--repeat 3]
 
 Needs root and podman. A local cloud of its own (`bench`, 198.19.192.0/20, port 4690) is started and removed again.
-Both sides run the same image with the same options, on the same bridge, and end when every host's sshd says its
-name. The bare side's commands are started as many at a time as the local cloud's; its keys are made beforehand.
+Both sides run the same image with the same options, each on a bridge of its own, and end when every host's sshd says
+its name. The bare side's commands are started as many at a time as the local cloud's; its keys are made beforehand.
 The target ratio is 1.5 or less.
 """
 
@@ -32,6 +32,7 @@ from labtool.localcloud.engine import ContainerSpec
 from labtool.localcloud.layout import Layout
 
 SETTINGS = LocalSettings(name="bench", subnet="198.19.192.0/20", port=4690)
+BARE, BARE_NETWORK = "benchbare", "198.19.208"  # strangers on the lab's own bridge would reach nobody
 
 
 def await_ssh(addresses: Iterable[str], timeout_s: float = 60.0) -> None:
@@ -79,8 +80,8 @@ def bare(engine: engines.Engine, tag: str, count: int) -> float:
             ContainerSpec(
                 instance_id=f"bare-{number}",
                 image=tag,
-                network=SETTINGS.name,
-                address=f"198.19.207.{10 + number}",
+                network=BARE,
+                address=f"{BARE_NETWORK}.{10 + number}",
                 hostname=f"bare-{number}",
                 cpus=min(2, machine.processors()),
                 memory_bytes=2 << 30,
@@ -119,7 +120,13 @@ def main() -> None:
         session = boto3.session.Session(endpoint.access_key, endpoint.secret_key, region_name=endpoint.region)
         ec2 = session.client("ec2", endpoint_url=endpoint.url)
         ami = ec2.describe_images()["Images"][0]["ImageId"]
-        bare_engine = engines.Engine(engines.find(SETTINGS.name).program, "benchbare")
+        (default,) = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"]
+        ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": SETTINGS.gateway_cidr}]}
+        ec2.authorize_security_group_ingress(GroupId=default["GroupId"], IpPermissions=[ssh])
+        bare_engine = engines.Engine(engines.find(SETTINGS.name).program, BARE)
+        bare_engine.create_network(
+            BARE, bridge=f"lt-{BARE}", subnet=f"{BARE_NETWORK}.0/24", gateway=f"{BARE_NETWORK}.1"
+        )
         tag = image.recipe(SETTINGS).tag
         bare(bare_engine, tag, 1)  # makes the bridge, and both sides warm
         api, plain = [], []
@@ -127,6 +134,7 @@ def main() -> None:
             api.append(by_api(ec2, ami, given.hosts))
             plain.append(bare(bare_engine, tag, given.hosts))
     finally:
+        engines.Engine(engines.find(SETTINGS.name).program, BARE).remove_network(BARE)
         localcloud.stop(SETTINGS, progress)
     result = {
         "hosts": given.hosts,

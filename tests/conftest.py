@@ -127,6 +127,7 @@ def left_behind() -> list[str]:
     found += [
         f"route {line}" for line in out("ip", "route", "show", "table", "all").splitlines() if "198.19.0.0" in line
     ]
+    found += [f"rule {line}" for line in out("ip", "rule").splitlines() if "labtest" in line]
     found += [f"nft {line}" for line in out("nft", "list", "tables").splitlines() if "labtest" in line]
     found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if "labtest" in line]
     for folder in Path("/proc").iterdir():

@@ -34,7 +34,7 @@ from labtool.localcloud.snapshots import Snapshots
 log = logging.getLogger(__name__)
 
 STATUS_PATH = "/_labtool/status"
-_SCOPE = re.compile(r"Credential=[^/\s]+/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
+_SCOPE = re.compile(r"Credential=([^/\s]+)/\d{8}/[a-z0-9-]+/([a-z0-9-]+)/aws4_request")
 _FILTER = re.compile(r"[Ff]ilter.*?'([^']*)'")  # moto: "The filter 'a' for …", "Filter dicts … for 'a' yet."
 _READS = ("Describe", "Get", "List", "Head", "Query", "Scan", "BatchGet", "Receive", "Search", "Filter")
 _SERVICE_OF_SCOPE = {"monitoring": "cloudwatch"}
@@ -50,6 +50,8 @@ class Api:
         self.lock = threading.RLock()  # EC2's state: requests, reconcile loop and metrics
         self.cloudwatch = cloudwatch
         self.describe: Callable[[], dict[str, Any]] = dict
+        self.changed: Callable[[], None] = _nothing  # EC2's state was, by a request that is about to be answered
+        self.expired: Callable[[str], bool] = _never  # of an access key
         self.snapshots = Snapshots(layout.services, ACCOUNT)
         self.snapshots.restore_all()
         saved = self.snapshots.restore("ec2").get(REGION)
@@ -68,20 +70,23 @@ class Api:
         if environ.get("PATH_INFO", "") == STATUS_PATH:
             body = json.dumps(self.describe()).encode()
             return _answer(start_response, 200, {"Content-Type": "application/json"}, body)
-        scope = _scope(environ)
-        service = scope[1] if scope else None
+        access_key, service = _scope(environ) or ("", None)
         try:
-            return self._dispatch(environ, start_response, service)
+            return self._dispatch(environ, start_response, access_key, service)
         except Exception as error:
             refusal = _refusal(error, service or "", str(environ.get("labtool.action") or ""))
             if refusal.status >= 500 and not isinstance(error, NotImplementedError):
                 log.exception("%s %s failed", service, environ.get("PATH_INFO", ""))
             return _refuse(environ, start_response, service, refusal)
 
-    def _dispatch(self, environ: Environ, start_response: StartResponse, service: str | None) -> Iterable[bytes]:
+    def _dispatch(
+        self, environ: Environ, start_response: StartResponse, access_key: str, service: str | None
+    ) -> Iterable[bytes]:
         if service is None or environ.get("PATH_INFO", "").startswith(("/moto-api", "/latest/")):
             # A web page can make a browser post a form here, but not sign it.
             raise RefusedError(Refusal(403, "MissingAuthenticationToken", "Request is missing Authentication Token"))
+        if self.expired(access_key):
+            raise RefusedError(_expired(service))
         if service == "ec2":
             return self._moto_response(environ, start_response, service, LabEC2Response)
         if service == "ssm":
@@ -100,6 +105,8 @@ class Api:
             status, headers, body = kind.dispatch(request)
         if status < 400 and not action.startswith(_READS):
             self.snapshots.changed(service, self.lock)
+            if service == "ec2":
+                self.changed()
         content = body.encode() if isinstance(body, str) else body
         return _answer(start_response, status, dict(headers), content)
 
@@ -178,8 +185,26 @@ def _refuse(environ: Environ, start_response: StartResponse, service: str | None
     return _answer(start_response, status, headers, b"" if environ["REQUEST_METHOD"] == "HEAD" else body)
 
 
+def _nothing() -> None:
+    pass
+
+
+def _never(_access_key: str) -> bool:
+    return False
+
+
+def _expired(service: str) -> Refusal:
+    """Return what is said of temporary credentials whose time is over, in the service's words."""
+    if service == "ec2":
+        return Refusal(400, "RequestExpired", "Request has expired.")
+    text = "The security token included in the request is expired"
+    if service in ("iam", "sts", "s3"):
+        return Refusal(400 if service == "s3" else 403, "ExpiredToken", text)
+    return Refusal(400, "ExpiredTokenException", text)
+
+
 def _scope(environ: Environ) -> tuple[str, str] | None:
-    """Return region and service of a signed request, from its header or, presigned, from its query."""
+    """Return access key and service of a signed request, from its header or, presigned, from its query."""
     header = environ.get("HTTP_AUTHORIZATION", "")
     found = _SCOPE.search(header)
     if found is None and "X-Amz-Credential" in environ.get("QUERY_STRING", ""):

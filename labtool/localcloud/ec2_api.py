@@ -19,7 +19,15 @@ from moto.ec2.responses import EC2Response
 
 from labtool.localcloud.ec2_backend import REGION, placement_of
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r")
+_METADATA_OPTIONS = {
+    "HttpTokens": ("http_tokens", ("optional", "required")),
+    "HttpPutResponseHopLimit": ("http_put_response_hop_limit", tuple(str(n) for n in range(1, 65))),
+    "HttpEndpoint": ("http_endpoint", ("enabled", "disabled")),
+    "HttpProtocolIpv6": ("http_protocol_ipv6", ("enabled", "disabled")),
+    "InstanceMetadataTags": ("instance_metadata_tags", ("enabled", "disabled")),
+}
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[A-Z78=>]|\r")
+_WAITING = re.compile(r"^\[[ *]*\] (?:\(\d+ of \d+\) )?(?:A start job|A stop job|Job) .* running.*\n?", re.MULTILINE)
 _CONSOLE_LIMIT = 64 * 1024  # as on EC2
 _UNSUPPORTED = frozenset(
     ("allocate_address", "associate_address", "request_spot_fleet", "create_fleet", "import_image")
@@ -75,11 +83,34 @@ class LabEC2Response(EC2Response):  # type: ignore[misc]
             raise EC2ClientError("InvalidPlacementGroup.Unknown", f"The Placement Group '{group}' is unknown.")
         result = super().run_instances()
         reservation = result.result
+        partition = self._get_param("Placement.PartitionNumber")
         for instance in reservation.instances:
             instance.placement.group_name = group or ""
+            instance.placement.partition_number = int(partition) if partition else None
+            self._associate_profile(instance)
         if token:
             self.ec2_backend.remember_token(token, parameters, reservation)
         return result
+
+    def _associate_profile(self, instance: Any) -> None:
+        """Give every instance of a launch its profile; moto gives it to the first."""
+        name, arn = self._get_param("IamInstanceProfile.Name"), self._get_param("IamInstanceProfile.Arn")
+        if (name or arn) and instance.id not in self.ec2_backend.iam_instance_profile_associations:
+            self.ec2_backend.associate_iam_instance_profile(instance.id, name, arn)
+
+    def modify_instance_metadata_options(self) -> ActionResult:
+        """Change what the request names; the rest stays. In force with the host's next request."""
+        instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+        self.error_on_dryrun()
+        options = instance.metadata_options
+        for parameter, (attribute, allowed) in _METADATA_OPTIONS.items():
+            value = self._get_param(parameter)
+            if value is None:
+                continue
+            if str(value) not in allowed:
+                raise EC2ClientError("InvalidParameterValue", f"Value ({value}) for parameter {parameter} is invalid.")
+            setattr(options, attribute, int(value) if str(value).isdigit() else value)
+        return ActionResult({"InstanceId": instance.id, "InstanceMetadataOptions": options})
 
     def start_instances(self) -> ActionResult:
         """Start stopped instances."""
@@ -236,17 +267,20 @@ def _required(action: str) -> tuple[str, ...]:
 
 
 def read_console(file: Path) -> str:
-    """Return the text of the engine's log of a host (`time stream F|P text` lines), without terminal codes."""
+    """Return the text of the engine's log of a host (`time stream F|P text` lines).
+
+    Without terminal codes, and without systemd's twice-a-second word that it still waits.
+    """
     try:
-        raw = file.read_text(errors="replace")
+        raw = file.read_bytes().decode(errors="replace")  # as it is: a lone carriage return ends no line
     except OSError:
         return ""
     parts = []
-    for line in raw.splitlines():
+    for line in raw.split("\n"):
         fields = line.split(" ", 3)
         if len(fields) == 4:
             parts.append(fields[3] + ("\n" if fields[2] == "F" else ""))
-    return _ANSI.sub("", "".join(parts))
+    return _WAITING.sub("", _ANSI.sub("", "".join(parts)))
 
 
 def host_key_block(public_key: str) -> str:

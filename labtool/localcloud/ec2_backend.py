@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moto.ec2.exceptions import EC2ClientError
-from moto.ec2.models import EC2Backend
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceState, StateReason
 
+from labtool.localcloud.ec2_groups import InstanceGroups, set_groups
 from labtool.localcloud.engine import mac_address
 from labtool.localcloud.hostkey import new_host_key
 
@@ -82,7 +82,7 @@ class LabAmi(Ami):  # type: ignore[misc]
         return [{"DeviceName": self.root_device_name, "Ebs": ebs}]
 
 
-class LabEC2Backend(EC2Backend):  # type: ignore[misc]
+class LabEC2Backend(InstanceGroups):
     """One region of EC2 whose instances are hosts of this machine.
 
     Not thread-safe: callers hold `labtool.localcloud.api.Services.lock`.
@@ -125,6 +125,7 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
             subnet = self.create_subnet(vpc.id, str(block), availability_zone=zone.name)
             subnet.map_public_ip_on_launch = False
             _reserve(subnet)
+        self.open_default_group(vpc.id)
         return vpc
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -162,6 +163,7 @@ class LabEC2Backend(EC2Backend):  # type: ignore[misc]
                 nic.public_ip_auto_assign = False
                 nic.mac_address = mac_address(nic.private_ip_address)
             self._name_root_volume(instance)
+            set_groups(instance, instance.nics[0].group_set)
             private, public = new_host_key(instance.private_ip)
             self.hosts[instance.id] = HostState(private, public)
             self._set(instance, PENDING)

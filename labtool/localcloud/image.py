@@ -147,9 +147,10 @@ def _own_files(system: Distribution) -> tuple[HostFile, ...]:
     def read(name: str) -> bytes:
         return (source / name).read_bytes()
 
-    programs = ("labtool-first-boot", "labtool-user-data", "apt-proxy")
+    programs = ("labtool-first-boot", "labtool-user-data", "labtool-cloud-config", "apt-proxy")
     units = ("labtool-first-boot.service", "labtool-user-data.service")
     login = system.login
+    sudoers = f"Defaults env_file=/etc/environment\n{login} ALL=(ALL) NOPASSWD:ALL\n"
     apt = (
         'Acquire::http::Proxy-Auto-Detect "/usr/lib/labtool/apt-proxy";\n'
         'Acquire::Languages "none";\nAPT::Install-Recommends "true";\nAPT::Periodic::Enable "0";\n'
@@ -158,11 +159,12 @@ def _own_files(system: Distribution) -> tuple[HostFile, ...]:
         *(HostFile(f"/usr/lib/labtool/{name}", read(name), 0o755) for name in programs),
         *(HostFile(f"/etc/systemd/system/{name}", read(name)) for name in units),
         HostFile("/usr/lib/systemd/system-shutdown/labtool", read("labtool-shutdown"), 0o755),
+        HostFile("/usr/lib/systemd/system-environment-generators/50-labtool", read("labtool-environment"), 0o755),
         HostFile("/usr/lib/labtool/login", login.encode() + b"\n"),
         HostFile("/etc/ssh/sshd_config.d/10-labtool.conf", read("sshd.conf")),
         HostFile("/etc/systemd/journald.conf.d/10-labtool.conf", read("journald.conf")),
         HostFile("/etc/apt/apt.conf.d/90labtool", apt.encode()),
-        HostFile(f"/etc/sudoers.d/90-{login}", f"{login} ALL=(ALL) NOPASSWD:ALL\n".encode(), 0o440),
+        HostFile(f"/etc/sudoers.d/90-{login}", sudoers.encode(), 0o440),
         HostFile("/etc/default/locale", b"LANG=C.UTF-8\n"),
         HostFile("/etc/hosts", b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
     )

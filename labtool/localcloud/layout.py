@@ -88,6 +88,11 @@ class Layout:
         return self.folder / "network.json"
 
     @property
+    def metadata_key(self) -> Path:
+        """The key that signs the metadata service's session tokens."""
+        return self.folder / "metadata.key"
+
+    @property
     def proc(self) -> Path:
         """Parent of lxcfs's mount point; a shared mount, so that a new lxcfs appears in running hosts."""
         return self.folder / "lxcfs"

@@ -19,7 +19,7 @@ from typing import Any
 from labtool.config import LocalSettings
 from labtool.errors import LocalCloudError
 from labtool.localcloud import engine as engines
-from labtool.localcloud import image, network
+from labtool.localcloud import firewall, image, network
 from labtool.localcloud.layout import Layout
 from labtool.localcloud.lxcfs import Lxcfs
 
@@ -57,6 +57,7 @@ class Status:
     started: float  # Unix seconds
     lxcfs: bool  # hosts have their own /proc
     metrics_bytes: int  # of the CloudWatch store
+    security_groups: bool = False  # enforced; False: this machine cannot, they are only kept
 
 
 def start(settings: LocalSettings, progress: Progress) -> Endpoint:
@@ -98,6 +99,7 @@ def stop(settings: LocalSettings, progress: Progress, *, purge: bool = False) ->
                 progress(f"removing {len(containers)} host{'s' if len(containers) > 1 else ''}")
             engine.remove(*containers)
         network.down(settings, engine)
+        firewall.remove(network.plan(settings))
         Lxcfs(layout.proc).stop()
         shutil.rmtree(layout.folder, ignore_errors=True)
         if layout.folder.exists():

@@ -1,8 +1,10 @@
 """The lab's network on this machine: a bridge of the engine's, and what keeps its traffic where it belongs.
 
 Before the first host starts:
-- traffic from the lab to 169.254.0.0/16 is dropped on the bridge: the machine may be a cloud's instance, and no
-  lab host may reach its metadata service and credentials;
+- what the lab sends to 169.254.169.254, port 80, goes to this cloud's own metadata service and nowhere else, and the
+  rest of 169.254.0.0/16 is dropped: the machine may itself be a cloud's instance, and no lab host may reach its
+  metadata service and credentials. A routing rule says the same again, for the moment in which a firewall's reload
+  has flushed the tables. Without the service (its process was killed) a connection is refused;
 - the machine's addresses on the bridge answer to the bridge and to the machine only;
 - an `unreachable` route lies under the subnet: what is sent to a host that has gone away never leaves by the
   default route.
@@ -17,7 +19,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,18 @@ from labtool.localcloud.engine import Engine
 from labtool.localcloud.layout import Layout
 
 LINK_LOCAL = "169.254.0.0/16"
+METADATA = "169.254.169.254"
 IPV6_METADATA = "fd00:ec2::/32"
 _UNDERLYING_METRIC = "4278198272"  # higher than any other route's, so used when the bridge is gone
+_RULE_PRIORITY = "90"  # before the main table's; the local one comes first whatever is asked
 
-# Raised while a local cloud runs: (name, value). Forwarding for NAT; mappings for Kafka's index files.
-_KERNEL_SETTINGS = (("net/ipv4/ip_forward", 1), ("vm/max_map_count", 262_144))
+# Raised while a local cloud runs: (name, value). Forwarding for NAT; mappings for Kafka's index files; connections
+# that security groups follow, of all hosts together (300 bytes each, when there are that many).
+_KERNEL_SETTINGS = (
+    ("net/ipv4/ip_forward", 1),
+    ("vm/max_map_count", 262_144),
+    ("net/netfilter/nf_conntrack_max", 1_048_576),
+)
 _SHARED = Path("/run/labtool-kernel.json")
 
 
@@ -44,6 +53,7 @@ class LabNetwork:
     subnet: str
     gateway: str
     table: str
+    metadata_port: int = 0  # of the metadata service on the gateway's address; 0: there is none
 
 
 def plan(settings: LocalSettings) -> LabNetwork:
@@ -63,13 +73,15 @@ def plan(settings: LocalSettings) -> LabNetwork:
     )
 
 
-def up(settings: LocalSettings, engine: Engine) -> LabNetwork:
+def up(settings: LocalSettings, engine: Engine, metadata_port: int = 0) -> LabNetwork:
     """Make the network; what is there already stays."""
-    network = plan(settings)
+    network = replace(plan(settings), metadata_port=metadata_port)
     _refuse_overlap(network)
     if not engine.network_exists(network.name):
         engine.create_network(network.name, bridge=network.bridge, subnet=network.subnet, gateway=network.gateway)
-    network = LabNetwork(**{**network.__dict__, "bridge": engine.bridge(network.name)})
+    network = replace(network, bridge=engine.bridge(network.name))
+    with suppress(OSError, ValueError, TypeError):  # what a process before this one made, with its port
+        _remove_redirect(LabNetwork(**json.loads(Layout(settings).network.read_text())))
     _apply_rules(network)
     _run("ip", "route", "replace", "unreachable", network.subnet, "metric", _UNDERLYING_METRIC)
     _take_kernel_settings(settings.name)
@@ -86,24 +98,44 @@ def down(settings: LocalSettings, engine: Engine | None) -> None:
         engine.remove_network(network.name)
     _quiet("ip", "link", "delete", network.bridge)
     _quiet("ip", "route", "delete", "unreachable", network.subnet, "metric", _UNDERLYING_METRIC)
+    _quiet("ip", "rule", "delete", *_link_local_rule(network))
     _remove_rules(network)
     _give_back_kernel_settings(settings.name, others_run=engine is not None and engine.others_run())
 
 
 def nft_rules(network: LabNetwork) -> str:
-    """Return the nftables script that guards the lab; applying it again replaces the table."""
+    """Return the nftables script that guards the lab; applying it again replaces the table.
+
+    A packet that the redirect did not change (conntrack took it for invalid) still has its link-local destination
+    where packets are forwarded or taken in, and is dropped there.
+    """
+    bridge, redirect, admit = network.bridge, "", ""
+    if network.metadata_port:
+        asked = f'iifname "{bridge}" ip daddr {METADATA} tcp dport 80'
+        admit = f"{asked} counter accept"
+        redirect = f"{asked} dnat ip to {network.gateway}:{network.metadata_port}"
     return f"""\
 table inet {network.table} {{}}
 delete table inet {network.table}
 table inet {network.table} {{
   chain before {{
     type filter hook prerouting priority raw; policy accept;
-    iifname "{network.bridge}" ip daddr {LINK_LOCAL} counter drop
-    iifname "{network.bridge}" ip6 daddr {IPV6_METADATA} counter drop
+    {admit}
+    iifname "{bridge}" ip daddr {LINK_LOCAL} counter drop
+    iifname "{bridge}" ip6 daddr {IPV6_METADATA} counter drop
+  }}
+  chain metadata {{
+    type nat hook prerouting priority dstnat - 10; policy accept;
+    {redirect}
+  }}
+  chain outside {{
+    type filter hook forward priority raw; policy accept;
+    iifname "{bridge}" ip daddr {LINK_LOCAL} counter drop
   }}
   chain machine {{
     type filter hook input priority filter; policy accept;
-    iifname != {{ "{network.bridge}", "lo" }} ip daddr {network.subnet} counter drop
+    iifname "{bridge}" ip daddr {LINK_LOCAL} counter drop
+    iifname != {{ "{bridge}", "lo" }} ip daddr {network.subnet} counter drop
   }}
 }}
 """
@@ -112,12 +144,24 @@ table inet {network.table} {{
 def iptables_rules(network: LabNetwork) -> list[list[str]]:
     """Return the same guard for a machine without nft, as arguments after `-A`/`-D` with their table."""
     comment = ["-m", "comment", "--comment", network.table]
-    guard = ["-i", network.bridge, "-d", LINK_LOCAL, *comment, "-j", "DROP"]
-    outside = ["-i", network.bridge, "-d", network.subnet, *comment, "-j", "ACCEPT"]
+    lab = ["-i", network.bridge]
+    drop = [*lab, "-d", LINK_LOCAL, *comment, "-j", "DROP"]
+    outside = [*lab, "-d", network.subnet, *comment, "-j", "ACCEPT"]
     local = ["-i", "lo", "-d", network.subnet, *comment, "-j", "ACCEPT"]
     rest = ["-d", network.subnet, *comment, "-j", "DROP"]
+    rules = []
+    if network.metadata_port:
+        asked = [*lab, "-d", f"{METADATA}/32", "-p", "tcp", "--dport", "80", *comment, "-j"]
+        rules = [
+            ["raw", "PREROUTING", *asked, "ACCEPT"],
+            ["nat", "PREROUTING", *asked, "DNAT", "--to-destination", f"{network.gateway}:{network.metadata_port}"],
+        ]
     return [
-        ["raw", "PREROUTING", *guard],
+        *rules,
+        ["raw", "PREROUTING", *drop],
+        # In mangle: the engine's own rules in filter's FORWARD may have let it pass already.
+        ["mangle", "FORWARD", *drop],
+        ["mangle", "INPUT", *drop],
         ["filter", "INPUT", *outside],
         ["filter", "INPUT", *local],
         ["filter", "INPUT", *rest],
@@ -126,19 +170,21 @@ def iptables_rules(network: LabNetwork) -> list[list[str]]:
 
 def keep_rules(network: LabNetwork) -> bool:
     """Put the guard back if something (a firewall's reload) has taken it away; return True if it had to."""
+    _prohibit_link_local(network)
     if not shutil.which("nft"):
         _apply_rules(network)
         return False
-    shown = subprocess.run(
-        ["nft", "list", "chain", "inet", network.table, "before"], capture_output=True, text=True, check=False
-    )
-    if shown.returncode == 0 and LINK_LOCAL in shown.stdout:
+    shown = subprocess.run(["nft", "list", "table", "inet", network.table], capture_output=True, text=True, check=False)
+    if shown.returncode == 0 and shown.stdout.count(f"ip daddr {LINK_LOCAL}") == nft_rules(network).count(
+        f"ip daddr {LINK_LOCAL}"
+    ):
         return False
     _apply_rules(network)
     return True
 
 
 def _apply_rules(network: LabNetwork) -> None:
+    _prohibit_link_local(network)
     if shutil.which("nft"):
         _run("nft", "--file", "-", stdin=nft_rules(network))
         return
@@ -155,6 +201,25 @@ def _remove_rules(network: LabNetwork) -> None:
     for table, chain, *rule in iptables_rules(network):
         if not shutil.which("nft"):
             _quiet("iptables", "--wait", "-t", table, "-D", chain, *rule)
+
+
+def _remove_redirect(network: LabNetwork) -> None:
+    """Remove what names the metadata service's port, where applying the rules again does not replace it."""
+    if not shutil.which("nft"):
+        _remove_rules(network)
+
+
+def _link_local_rule(network: LabNetwork) -> list[str]:
+    return ["iif", network.bridge, "to", LINK_LOCAL, "prohibit", "priority", _RULE_PRIORITY]
+
+
+def _prohibit_link_local(network: LabNetwork) -> None:
+    """Have no route from the lab to link-local addresses, whatever the packet filter says."""
+    done = subprocess.run(
+        ["ip", "rule", "show", "priority", _RULE_PRIORITY], capture_output=True, text=True, check=False
+    )
+    if f"to {LINK_LOCAL} iif {network.bridge} " not in done.stdout:
+        _run("ip", "rule", "add", *_link_local_rule(network))
 
 
 def _refuse_overlap(network: LabNetwork) -> None:
@@ -195,13 +260,16 @@ def _take_kernel_settings(name: str) -> None:
             record["holders"].append(name)
         for setting, wanted in _KERNEL_SETTINGS:
             file = Path("/proc/sys") / setting
-            now = int(file.read_text())
+            try:
+                now = int(file.read_text())
+            except FileNotFoundError:
+                continue  # connection tracking is not loaded
             if now >= wanted:
                 continue
             try:
                 file.write_text(f"{wanted}\n")
             except OSError:
-                if setting.startswith("net/"):
+                if setting == "net/ipv4/ip_forward":
                     raise
                 continue  # Kafka warns; nothing else needs it
             record["before"].setdefault(setting, now)

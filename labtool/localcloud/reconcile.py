@@ -14,25 +14,38 @@ import select
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from labtool.errors import LocalCloudError
-from labtool.localcloud import counters, ec2_backend, machine, probe
+from labtool.localcloud import counters, ec2_backend, machine, probe, seed
 from labtool.localcloud.ec2_backend import LabEC2Backend
 from labtool.localcloud.engine import ContainerSpec, Engine
 from labtool.localcloud.hostkey import hostname
-from labtool.localcloud.layout import InstanceFolder, Layout, write_atomically
+from labtool.localcloud.layout import InstanceFolder, Layout
 
 log = logging.getLogger(__name__)
 
 _AUDIT_S = 30.0
 _SSH_PROBE_S = 0.1
 _SSH_PATIENCE_S = 300.0
+
+
+class Gate(Protocol):
+    """Lets running hosts onto the lab's network."""
+
+    def attached(self, hosts: Mapping[str, int]) -> None:
+        """Admit running hosts, given by instance id as the process ids of their systemds."""
+
+    def detached(self, instance_id: str) -> None:
+        """Forget a host that has gone."""
+
+    def refresh(self) -> None:
+        """Apply what became of instances."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,9 @@ class Facts:
     network: str
     proc: Path | None
     apt_cache: str  # the seed file's line for the package cache; empty without one
+    endpoint: str = ""  # the API's URL for hosts
     guard: Callable[[], bool] = bool  # puts the network's guard back; True if it was gone
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,7 @@ class Reconciler:
     def _adopt(self) -> None:
         """Compare what the engine has with what EC2 says, after this process was not there for a while."""
         containers = {c.instance_id: c for c in self._engine.containers()}
+        adopted: dict[str, int] = {}
         with self._lock:
             instances = {i.id: i for i in self._ec2.all_instances()}
             for instance_id in containers.keys() - {i for i in instances if instances[i].state != "terminated"}:
@@ -121,8 +137,10 @@ class Reconciler:
                 container = containers.get(instance.id)
                 if container is not None and container.running:
                     self._note_running(instance, container.pid)
+                    adopted[instance.id] = container.pid
                 elif instance.state == "running" and not self._ec2.hosts[instance.id].impaired:
                     self._ended(instance, gone=container is None, machine_restarted=True)
+        self._admit(adopted)
 
     def _loop(self) -> None:
         audit = time.monotonic() + _AUDIT_S
@@ -181,7 +199,18 @@ class Reconciler:
                     self._ended_meanwhile.discard(instance.id)
                     self._settle_soon(instance)
             self._save()
+            self._refresh_gate(instance)
             self.wake()
+
+    def _refresh_gate(self, instance: Any) -> None:
+        if self._facts.gate is None:
+            return
+        try:
+            if instance.id not in self._running:
+                self._facts.gate.detached(instance.id)
+            self._facts.gate.refresh()
+        except LocalCloudError:
+            log.exception("the packet filter does not follow %s", instance.id)
 
     def _failed(self, instance: Any, error: Exception) -> None:
         """A host that cannot be started is terminated with the reason, as on EC2; a new one may do better."""
@@ -210,6 +239,7 @@ class Reconciler:
             self._engine.start(instance.id)
         pid = self._engine.pid(instance.id, folder.pid)
         counters.count_disk(pid)
+        self._admit({instance.id: pid})
         with self._lock:
             if instance.state == "pending":
                 self._ec2.became_running(instance)
@@ -230,6 +260,7 @@ class Reconciler:
         self._engine.start(instance.id)
         pid = self._engine.pid(instance.id, self._layout.instance(instance.id).pid)
         counters.count_disk(pid)
+        self._admit({instance.id: pid})
         with self._lock:
             self._ec2.hosts[instance.id].reboot = False
             self._ec2.hosts[instance.id].answered = False
@@ -297,9 +328,13 @@ class Reconciler:
             self._ec2.became_stopped(instance, "Server.InternalError", message)
         log.info("%s ended by itself (%s): now %s", instance.id, how or "unknown", instance.state)
 
+    def _admit(self, hosts: Mapping[str, int]) -> None:
+        if self._facts.gate is not None:
+            self._facts.gate.attached(hosts)
+
     def _keep_guard(self) -> None:
         if self._facts.guard():
-            log.warning("the rules that keep the lab from 169.254.0.0/16 were gone, and are back")
+            log.warning("the rules that keep the lab from 169.254.0.0/16 and its groups apart were gone, and are back")
 
     def _audit(self) -> None:
         """Find stopped hosts whose container is gone, and forget what was terminated long ago."""
@@ -377,17 +412,13 @@ class Reconciler:
         with self._lock:
             host = self._ec2.hosts[instance.id]
             key = self._ec2.key_pairs.get(instance.key_name) if instance.key_name else None
-            user_data = base64.b64decode(str(instance.user_data)) if instance.user_data else b""
-        folder.seed.mkdir(parents=True, exist_ok=True)
-        folder.out.mkdir(exist_ok=True)
-        private = host.host_key
-        write_atomically(folder.seed / "ssh_host_ed25519_key", private, 0o600)
-        write_atomically(folder.seed / "ssh_host_ed25519_key.pub", f"{host.host_key_public}\n".encode(), 0o644)
-        if key is not None:
-            public = key.material_public
-            line = public if isinstance(public, bytes) else str(public).encode()
-            write_atomically(folder.seed / "authorized_keys", line.strip() + b"\n", 0o600)
-        if user_data.startswith(b"#!"):
-            write_atomically(folder.seed / "user-data", user_data, 0o600)
-        if self._facts.apt_cache:
-            write_atomically(folder.seed / "apt-cache", f"{self._facts.apt_cache}\n".encode(), 0o644)
+            made = seed.Seed(
+                host_key=host.host_key,
+                host_key_public=host.host_key_public,
+                authorized_key=key.material_public if key is not None else None,
+                user_data=base64.b64decode(str(instance.user_data)) if instance.user_data else b"",
+                endpoint=self._facts.endpoint,
+                apt_cache=self._facts.apt_cache,
+            )
+        folder.out.mkdir(parents=True, exist_ok=True)
+        seed.write(folder.seed, made)

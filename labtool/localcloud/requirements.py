@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labtool.config import LocalSettings
 from labtool.errors import LocalCloudError
-from labtool.localcloud import distribution, lifecycle, lxcfs, machine, network
+from labtool.localcloud import distribution, firewall, lifecycle, lxcfs, machine, network
 
 _DISK_NEEDED = 4 << 30
 _MEMORY_NEEDED = 2 << 30
@@ -43,6 +43,7 @@ def checks(settings: LocalSettings) -> list[Check]:
         _network_tools,
         _subnet,
         _kernel,
+        _security_groups,
         _lxcfs,
         _resolver,
         _proxy,
@@ -135,6 +136,14 @@ def _has_module(name: str) -> bool:
             return True
     # A kernel without a modules folder has built in what it has, and says so nowhere: believe it.
     return not release.is_dir()
+
+
+def _security_groups(_: LocalSettings) -> Check:
+    missing = firewall.lacking()
+    if not missing:
+        return Check("security groups", True, "hold between hosts", needed=False)
+    mend = "sudo apt-get install nftables" if missing == "nft" else "sudo modprobe br_netfilter"
+    return Check("security groups", False, f"{missing} is missing: they are kept, not enforced", mend, needed=False)
 
 
 def _lxcfs(_: LocalSettings) -> Check:

@@ -78,26 +78,40 @@ class Cloud:
         from labtool.localcloud.api import Api
         from labtool.localcloud.cloudwatch.api import CloudWatch
         from labtool.localcloud.cloudwatch.store import Store
-        from labtool.localcloud.ec2_backend import Template
+        from labtool.localcloud.ec2_backend import ACCOUNT, REGION, Template
+        from labtool.localcloud.firewall import Firewall
+        from labtool.localcloud.metadata import Metadata, Tokens, token_key
+        from labtool.localcloud.metadata_server import MetadataServer
         from labtool.localcloud.metrics import Publisher
         from labtool.localcloud.packages import PackageCache, seed_line
         from labtool.localcloud.reconcile import Facts, Reconciler
+        from labtool.localcloud.role_credentials import RoleCredentials
 
         settings, layout = self._settings, self._layout
-        net = network.up(settings, self._engine)
+        system = self._recipe.distribution
+        planned = network.plan(settings)
+        store = Store(layout.metrics)
+        template = Template(subnet=planned.subnet, image_name=system.image_name, login=system.login)
+        self._api = Api(layout, template, CloudWatch(store), system.public_parameter)
+        credentials = RoleCredentials(ACCOUNT, REGION)
+        self._api.expired = credentials.expired
+        tokens = Tokens(token_key(layout.metadata_key))
+        self._metadata = MetadataServer(Metadata(self._api.ec2, self._api.lock, tokens, credentials), planned.gateway)
+        net = network.up(settings, self._engine, self._metadata.port)
         if self._lxcfs is not None:
             self._lxcfs_pid = self._lxcfs.start()
-        system = self._recipe.distribution
-        store = Store(layout.metrics)
-        template = Template(subnet=net.subnet, image_name=system.image_name, login=system.login)
-        self._api = Api(layout, template, CloudWatch(store), system.public_parameter)
+        self._firewall = Firewall(net, self._api.ec2, self._api.lock)
+        self._firewall.start()
+        self._api.changed = self._firewall.refresh
         sources = inherit.source_hosts(self._recipe.files)
         facts = Facts(
             image=self._recipe.tag,
             network=net.name,
             proc=layout.proc if self._lxcfs is not None else None,
             apt_cache=seed_line(net.gateway, sources),
-            guard=partial(network.keep_rules, net),
+            endpoint=f"http://{net.gateway}:{settings.port}",
+            guard=partial(self._keep_rules, net),
+            gate=self._firewall,
         )
         self._reconciler = Reconciler(layout, self._engine, self._api.ec2, self._api.lock, self._api.save, facts)
         self._api.ec2.changed = self._reconciler.wake
@@ -105,6 +119,7 @@ class Cloud:
         self._publisher = Publisher(store, self._reconciler.hosts, self._health)
         self._packages = PackageCache(layout.packages, net.gateway, sources, inherit.http_proxy(self._recipe.files))
         self._listeners.append(_listen(net.gateway, settings.port))
+        self._metadata.start()
         self._reconciler.start()
         self._publisher.start()
         self._packages.start()
@@ -119,6 +134,7 @@ class Cloud:
         self._publisher.stop()
         self._reconciler.stop()
         self._packages.stop()
+        self._metadata.stop()
         self._api.save()
         self._api.snapshots.close()
 
@@ -140,8 +156,12 @@ class Cloud:
             "disk_bytes": _disk_use(self._layout.folder),
             "started": self._began,
             "lxcfs": self._lxcfs is not None,
+            "security_groups": self._firewall.enforced,
             "metrics_bytes": sum(file.stat().st_size for file in self._layout.folder.glob("cloudwatch.sqlite*")),
         }
+
+    def _keep_rules(self, net: network.LabNetwork) -> bool:
+        return any([network.keep_rules(net), self._firewall.keep()])
 
     def _health(self, instance_id: str) -> Any:
         from labtool.localcloud.metrics import Health

@@ -63,6 +63,9 @@ class Cloud:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
         self.ec2.import_key_pair(KeyName="k", PublicKeyMaterial=self.key.with_suffix(".pub").read_bytes())
         self.image = self.ec2.describe_images()["Images"][0]["ImageId"]
+        (default,) = self.ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"]
+        ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": SETTINGS.gateway_cidr}]}
+        self.ec2.authorize_security_group_ingress(GroupId=default["GroupId"], IpPermissions=[ssh])
         self.login = "ubuntu" if "ubuntu" in self.endpoint.default_image else "admin"
 
     def client(self, service: str):
@@ -154,6 +157,7 @@ def machine_state() -> dict[str, object]:
         "rules": [
             line for line in out("nft", "list", "ruleset").splitlines() if "lctest" in line or "198.19.128" in line
         ],
+        "policies": [line for line in out("ip", "rule").splitlines() if "lctest" in line],
         "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if "lctest" in line],
         "processes": ours,
         "files": [str(p) for p in SETTINGS.state.glob("lctest*")],
@@ -214,14 +218,19 @@ def test_hosts_reach_each_other_and_the_registries_but_nothing_link_local(cloud,
     address = cloud.ready(other)
     assert cloud.ssh(host, f"ping -c 1 -W 2 {address}").returncode == 0
     assert "installed" in cloud.says(host, "sudo apt-get install -y -q tree 2>&1 | tail -1; dpkg -s tree | grep Status")
-    assert cloud.ssh(host, "timeout 3 curl -s http://169.254.7.7/").returncode != 0
+    for elsewhere in ("169.254.7.7", "169.254.169.254:8080", "169.254.0.1"):
+        assert cloud.ssh(host, f"timeout 3 curl -s http://{elsewhere}/").returncode != 0
     rules = out("nft", "list", "table", "inet", "labtool_lctest")
     dropped = next(line for line in rules.splitlines() if "169.254.0.0/16" in line)
     assert "packets 0 " not in dropped
-    out("nft", "delete", "table", "inet", "labtool_lctest")  # as a firewall's reload does: back before the next host
-    third = cloud.launch()
+    assert cloud.says(host, "curl -s http://169.254.169.254/").endswith("latest")
+    for table in ("inet labtool_lctest", "inet labtool_lctest_groups"):  # as a firewall's reload does
+        out("nft", "delete", "table", *table.split())
+    assert cloud.ssh(host, "curl -s -m 3 http://169.254.169.254/").returncode == 7  # no route, without any rule
+    third = cloud.launch()  # back before the next host
     cloud.ready(third)
     assert "169.254.0.0/16" in out("nft", "list", "table", "inet", "labtool_lctest")
+    assert "goto in_" in out("nft", "list", "table", "inet", "labtool_lctest_groups")
     cloud.ec2.terminate_instances(InstanceIds=[other, third])
     for instance in (other, third):
         cloud.becomes(instance, "terminated")
@@ -324,6 +333,8 @@ def test_a_killed_process_finds_its_hosts_again(cloud, host):
     os.kill(cloud.pid(), signal.SIGKILL)
     until(lambda: localcloud.status(SETTINGS) is None)
     assert cloud.says(with_tags, "cat /proc/1/comm") == "systemd"  # hosts go on without it
+    refused = cloud.ssh(with_tags, "curl -s -m 3 http://169.254.169.254/")
+    assert refused.returncode == 7  # the metadata service is down: nobody else is asked in its place
     assert localcloud.start(SETTINGS, print) == cloud.endpoint
     assert cloud.state(with_tags) == "running"
     assert cloud.instance(with_tags)["Tags"] == [{"Key": "a", "Value": "b"}]

@@ -42,7 +42,7 @@ def make_api(layout):
     def forget():
         for api in made:
             api.snapshots.close()
-        for service in ("ec2", "iam", "ssm", "sqs", "s3", "dynamodb", "cloudwatch"):
+        for service in ("ec2", "iam", "ssm", "sts", "sqs", "s3", "dynamodb", "cloudwatch"):
             get_backend(service).clear()
         get_backend("s3").bucket_accounts.clear()
 
@@ -53,7 +53,7 @@ def make_api(layout):
         return made[-1]
 
     yield make
-    forget()
+    forget()  # tests of other folders have moto's own backends in this process
 
 
 @functools.cache

@@ -311,3 +311,18 @@ def test_user_data_is_kept_for_the_host(cloud):
     instance = launch(cloud, UserData="#!/bin/sh\ntrue\n")[0]["InstanceId"]
     kept = backend(cloud).get_instance(instance).user_data
     assert base64.b64decode(str(kept)) == b"#!/bin/sh\ntrue\n"
+
+
+def test_the_console_is_text_without_terminal_codes_and_without_waiting(tmp_path):
+    from labtool.localcloud.ec2_api import read_console
+
+    file = tmp_path / "console.log"
+    file.write_bytes(
+        b"t stdout F [\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mssh.service\x1b[0m.\r\r\n"
+        b"t stdout F [\x1b[0m\x1b[0;31m*     \x1b[0m] Job user-data.service/start running (2s / no limit)\r\r\n"
+        b"t stdout F \x1bM\r\x1b[K[\x1b[0;1;31m*\x1b[0m\x1b[0;31m*    \x1b[0m] A start job is running for x\r\n"
+        b"t stdout P user \n"
+        b"t stdout F data\n"
+    )
+    assert read_console(file) == "[  OK  ] Started ssh.service.\nuser data\n"
+    assert read_console(tmp_path / "none") == ""

@@ -20,7 +20,7 @@ def answer(settings, **more):
     return {
         "name": settings.name, "pid": 1, "port": settings.port, "subnet": settings.subnet, "hosts": {"running": 2},
         "image": "i", "default_image": "debian-12", "state_dir": "/s", "disk_bytes": 1, "started": 0.0,
-        "lxcfs": True, "metrics_bytes": 3, **more,
+        "lxcfs": True, "metrics_bytes": 3, "security_groups": True, **more,
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -34,10 +35,28 @@ def test_link_local_is_dropped_before_anything_else_sees_it():
     assert 'iifname != { "lt-lab", "lo" } ip daddr 198.19.0.0/16 counter drop' in rules
 
 
+def test_only_the_metadata_services_port_is_let_through_and_only_to_it():
+    rules = network.nft_rules(replace(network.plan(settings()), metadata_port=1234)).splitlines()
+    lines = [line.strip() for line in rules]
+    asked = 'iifname "lt-lab" ip daddr 169.254.169.254 tcp dport 80'
+    drop = 'iifname "lt-lab" ip daddr 169.254.0.0/16 counter drop'
+    before = lines.index(f"{asked} counter accept")
+    assert lines[before + 1] == drop
+    assert f"{asked} dnat ip to 198.19.0.1:1234" in lines
+    assert lines.count(drop) == 3  # also where packets that the redirect missed would be forwarded or taken in
+    without = network.nft_rules(network.plan(settings()))
+    assert "dnat" not in without
+    assert "169.254.169.254" not in without
+
+
 def test_the_same_guard_without_nft():
-    first = network.iptables_rules(network.plan(settings()))[0]
-    assert first[:6] == ["raw", "PREROUTING", "-i", "lt-lab", "-d", "169.254.0.0/16"]
-    assert first[-2:] == ["-j", "DROP"]
+    rules = network.iptables_rules(replace(network.plan(settings()), metadata_port=1234))
+    assert [rule[:2] for rule in rules[:2]] == [["raw", "PREROUTING"], ["nat", "PREROUTING"]]
+    assert rules[1][-1] == "198.19.0.1:1234"
+    drops = [rule[:2] for rule in rules if "169.254.0.0/16" in rule and rule[-1] == "DROP"]
+    assert drops == [["raw", "PREROUTING"], ["mangle", "FORWARD"], ["mangle", "INPUT"]]
+    without = network.iptables_rules(network.plan(settings()))
+    assert without == rules[2:]
 
 
 @pytest.fixture

@@ -67,6 +67,23 @@ class FakeEngine:
                     process.wait()
 
 
+class Gate:
+    """Notes who is let onto the network, and in which state its instance was then."""
+
+    def __init__(self, ec2):
+        self.ec2, self.admitted, self.calls = ec2, {}, []
+
+    def attached(self, hosts):
+        self.admitted |= hosts
+        self.calls.append({instance_id: self.ec2.get_instance(instance_id).state for instance_id in hosts})
+
+    def detached(self, instance_id):
+        self.admitted.pop(instance_id, None)
+
+    def refresh(self):
+        pass
+
+
 class World:
     """A backend, an engine and the loop between them."""
 
@@ -76,6 +93,7 @@ class World:
         self.ec2 = LabEC2Backend(Template("198.19.240.0/24", "debian-12", "admin"))
         self.engine = FakeEngine(layout)
         self.saved = 0
+        self.gate = Gate(self.ec2)
         self.guarded: list[list[str]] = []
         self.loop = None
 
@@ -87,7 +105,7 @@ class World:
         return False
 
     def begin(self):
-        facts = Facts("i", "n", None, "198.19.240.1 3142 deb.example", guard=self.guard)
+        facts = Facts("i", "n", None, "198.19.240.1 3142 deb.example", guard=self.guard, gate=self.gate)
         self.loop = Reconciler(self.layout, self.engine, self.ec2, self.lock, self.save, facts)
         self.ec2.changed = self.loop.wake
         self.loop.start()
@@ -264,6 +282,29 @@ def test_terminating_what_has_not_started_yet(world):
         world.ec2.terminate_instances([instance.id])
     world.wait(instance, "terminated")
     assert world.engine.made == {}
+
+
+def test_a_host_is_on_the_network_before_it_is_running_and_off_when_it_has_gone(world):
+    instance = world.launch()
+    world.wait(instance, "running")
+    assert {instance.id: "pending"} in world.gate.calls
+    assert world.gate.admitted == {instance.id: world.engine.made[instance.id].pid}
+    world.engine.end(instance.id, "poweroff")
+    world.wait(instance, "stopped")
+    deadline = time.monotonic() + 5
+    while world.gate.admitted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert world.gate.admitted == {}
+
+
+def test_a_restarted_loop_admits_all_that_run_at_once(world):
+    instances = [world.launch() for _ in range(3)]
+    for instance in instances:
+        world.wait(instance, "running")
+    world.gate.calls.clear()
+    with restarted(world):
+        pass
+    assert world.gate.calls == [{instance.id: "running" for instance in instances}]
 
 
 @contextmanager
