@@ -19,6 +19,15 @@ def deploy_stack(
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     ssh_from: options.SshFrom = None,
+    root_gib: options.RootGib = None,
+    placement: options.Placement = None,
+    zone: options.Zone = None,
+    spot: options.Spot = None,
+    instance_profile: options.InstanceProfile = None,
+    vpc: options.Vpc = None,
+    subnet: options.Subnet = None,
+    private: options.Private = None,
+    ssm: options.Ssm = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -34,8 +43,28 @@ def deploy_stack(
     from labtool.cloud import keys
     from labtool.experiment import deploy
 
-    chosen = settings(cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image, strategy=strategy)
-    with launching.held(chosen, ssh_from=ssh_from) as work:
+    typed_hosts = options.of_hosts(
+        root_gib=root_gib,
+        placement=placement,
+        zones=zone,
+        spot=spot,
+        instance_profile=instance_profile,
+        vpc=vpc,
+        subnet=subnet,
+        private=private,
+        ssm=ssm,
+    )
+    chosen = settings(
+        cloud=cloud,
+        lab=lab,
+        region=region,
+        instance_type=type,
+        ttl=ttl,
+        image=image,
+        strategy=strategy,
+        aws=typed_hosts,
+    )
+    with launching.held(chosen, ssh_from=ssh_from, typed=typed_hosts) as work:
         before = deploy.remembered(work.session, work.lab.name).get(stack.name, {})
         # What a newer labtool no longer has is no option any more.
         values = stack.values({**{name: value for name, value in before.items() if name in stack.options}, **typed})

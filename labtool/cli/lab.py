@@ -12,6 +12,7 @@ import typer
 
 from labtool.cli import options
 from labtool.errors import LabtoolError, NothingThereError, UsageError
+from labtool.topology import Lab
 
 GROUPS_HELP = "GROUP=COUNT or GROUP=COUNT:TYPE, as web=3 load=1:t3.large. Without any, stopped hosts are started."
 
@@ -24,6 +25,18 @@ def up(
     dry_run: options.DryRun = False,
     yes: options.Yes = False,
     ssh_from: options.SshFrom = None,
+    at_least: Annotated[
+        int | None, typer.Option("--at-least", help="Go on when this many hosts are ready.", min=1, metavar="N")
+    ] = None,
+    root_gib: options.RootGib = None,
+    placement: options.Placement = None,
+    zone: options.Zone = None,
+    spot: options.Spot = None,
+    instance_profile: options.InstanceProfile = None,
+    vpc: options.Vpc = None,
+    subnet: options.Subnet = None,
+    private: options.Private = None,
+    ssm: options.Ssm = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -36,12 +49,23 @@ def up(
     from labtool.cli import launching, render
     from labtool.cli.connect import settings
 
-    chosen = settings(cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image)
+    typed = options.of_hosts(
+        root_gib=root_gib,
+        placement=placement,
+        zones=zone,
+        spot=spot,
+        instance_profile=instance_profile,
+        vpc=vpc,
+        subnet=subnet,
+        private=private,
+        ssm=ssm,
+    )
+    chosen = settings(cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image, aws=typed)
     specs = [launching.parse_group(text, chosen.instance_type) for text in groups or ()]
-    with launching.held(chosen, ssh_from=ssh_from) as work:
+    with launching.held(chosen, ssh_from=ssh_from, typed=typed) as work:
         if not specs:
             specs = launching.as_it_is(work.lab)
-        ready = launching.bring_up(work, specs, dry_run=dry_run, yes=yes)
+        ready = launching.bring_up(work, specs, dry_run=dry_run, yes=yes, at_least=at_least)
     if ready is None:
         return
     if json:
@@ -60,14 +84,14 @@ def down(
 ) -> None:
     """End the lab's hosts and all that is theirs.
 
-    Security group and key pair too. Returns when everything is gone.
+    Volumes, security group, key pair and placement groups too. Returns when everything is gone.
     """
     from datetime import UTC, datetime
 
     from labtool import localcloud, lock
     from labtool.cli.connect import confirm, connect, settings
     from labtool.cli.display import Display
-    from labtool.cloud import end, find, keys
+    from labtool.cloud import end, keys, leftovers
 
     chosen = settings(cloud=cloud, lab=lab, region=region)
     if chosen.cloud == "local" and not localcloud.exists(chosen.local):
@@ -76,9 +100,15 @@ def down(
     with Display() as display:
         session = connect(chosen, display)
         if all or expired:
-            labs = find.find_labs(session)
-            names = [each.name for each in (end.expired(labs, datetime.now(UTC)) if expired else labs)]
-            names += end.leftover(session)
+            found, now = leftovers.find_everything(session), datetime.now(UTC)
+            if expired:
+                whole = end.expired(found.labs, now)
+                names = [each.name for each in whole] + list(found.abandoned(now))
+                late = end.end_expired_hosts(session, [each for each in found.labs if each not in whole], now)
+                if late:
+                    print(f"ended in labs that go on: {', '.join(late)}")
+            else:
+                names = [each.name for each in found.labs] + list(found.without_hosts)
             if all and chosen.cloud == "aws" and names:
                 confirm(f"end {len(names)} labs ({', '.join(names)}) of this account in {chosen.region}?", yes=yes)
         else:
@@ -114,40 +144,99 @@ def status(
     from labtool.cli import render
     from labtool.cli.connect import connect_existing, settings
     from labtool.cli.display import Display
-    from labtool.cloud import find, plan, price
+    from labtool.cloud import bill, find, leftovers
 
     chosen = settings(cloud=cloud, lab=lab, region=region)
+    found = leftovers.Everything((), ())
     try:
         with Display() as display:
             session = connect_existing(chosen, display)
-            labs = find.find_labs(session) if all else [find.find_lab(session, chosen.lab)]
+            if all:
+                found = leftovers.find_everything(session)
+            else:
+                found = leftovers.Everything((find.find_lab(session, chosen.lab),), ())
     except NothingThereError:
         if not json:
             raise
-        labs = []
     if json:
         render.data(
             [
                 {
                     "lab": each.name,
                     "region": each.region,
-                    "usd_per_hour": price.of_hosts(each.running, plan.ROOT_GIB).usd_per_hour,
+                    "usd_per_hour": bill.of_hosts(each).usd_per_hour,
                     "hosts": [host_data(host) for host in each],
+                    **({"has": [thing.__dict__ for thing in found.of(each.name)]} if all else {}),
                 }
-                for each in labs
+                for each in [*found.labs, *(Lab(name, chosen.region) for name in found.without_hosts)]
             ]
         )
         return
-    if not any(each.hosts for each in labs):
+    if not any(each.hosts for each in found.labs):
         where = "in any lab" if all else f"in lab {chosen.lab}"
         print(f"no hosts {where}; `labtool up GROUP=COUNT` starts some, `labtool status --all` shows every lab")
-    for each in labs:
+    where = "costs" if chosen.cloud == "aws" else "would cost on AWS"
+    for each in found.labs:
         if not each.hosts:
             continue
-        cost = price.of_hosts(each.running, plan.ROOT_GIB)
-        where = "costs" if chosen.cloud == "aws" else "would cost on AWS"
+        cost = bill.of_hosts(each)
         print(f"lab {each.name}: {len(each)} host{'s' * (len(each) != 1)} in {each.region}; {where} {cost}")
         print_hosts(each.hosts)
+        if all:
+            print(f"  and {leftovers.counted(found.of(each.name))}")
+    for name in found.without_hosts:
+        things = found.of(name)
+        hourly = sum(thing.usd_per_hour for thing in things)
+        told = ", ".join(f"{thing.kind} {thing.name}" for thing in things)
+        print(f"lab {name}: no hosts any more, but {told}; {where} ${hourly:.3f} per hour; `labtool down --lab {name}`")
+    if all and chosen.cloud == "aws":
+        print(f"all of it {where} {found.usd_per_hour}")
+
+
+def extend(
+    ttl: Annotated[str | None, typer.Option("--ttl", help="From now on: 90m, 4h, 2d. [default: 4h]")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="Hosts or groups, comma-separated. [default: all]")] = None,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+    json: options.Json = False,
+) -> None:
+    """Let the lab's hosts live longer.
+
+    Moves the timer on each host, then the tag that tells of it; says which hosts could not be reached.
+    """
+    from datetime import UTC, datetime
+
+    from labtool import lock
+    from labtool.cli import launching, render
+    from labtool.cli.connect import connect_existing, settings
+    from labtool.cli.display import Display
+    from labtool.cloud import extend as extending
+    from labtool.cloud import find, keys, network
+
+    chosen = settings(cloud=cloud, lab=lab, region=region, ttl=ttl)
+    expires = datetime.now(UTC).replace(microsecond=0) + launching.parse_ttl(chosen.ttl)
+    with Display() as display:
+        session = connect_existing(chosen, display)
+        with lock.hold(keys.lab_folder(session, chosen.lab), chosen.lab):
+            found = find.need_hosts(find.find_lab(session, chosen.lab))
+            access = keys.need_key(session, found.name)
+            network.admit_caller(session, found.name, display)
+            keys.learn(session, found.name, found.running)
+            hosts = list(found) if on in (None, "all") else select(found, on)
+            done = extending.extend(session, hosts, expires, extending.over_ssh(access))
+    if json:
+        render.data({"expires": expires.isoformat(), **done.__dict__})
+    elif done.done:
+        print(f"{len(done.done)} host{'s' * (len(done.done) != 1)} of lab {found.name}: ends in {render.left(expires)}")
+    if done.longer and not json:
+        print(f"left as they are, for they end later: {', '.join(done.longer)}")
+    if done.failed:
+        raise LabtoolError(
+            "not extended, and ending when they would have: "
+            + ", ".join(f"{name} ({why})" for name, why in done.failed.items()),
+            "run the command again; `labtool status` shows when each host ends",
+        )
 
 
 def ssh(
@@ -237,12 +326,15 @@ def reach(chosen: Any) -> tuple[Any, Any]:
     """Return the running lab and the access to it, host keys known."""
     from labtool.cli.connect import connect_existing
     from labtool.cli.display import Display
-    from labtool.cloud import find, keys
+    from labtool.cloud import find, keys, network, wait
 
     with Display() as display:
         session = connect_existing(chosen, display)
         found = find.need_hosts(find.find_lab(session, chosen.lab))
         access = keys.need_key(session, found.name)
+        # A laptop changes its address; asked only if a host does not answer, since the answer is not for free.
+        if not wait.greets(found.running[0], access):
+            network.admit_caller(session, found.name, display)
         keys.learn(session, found.name, found.running)
     return found, access
 

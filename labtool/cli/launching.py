@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from labtool.cli.connect import confirm, connect
+from labtool.cli.connect import confirm, connect, launch_options
 from labtool.cli.display import Display
 from labtool.errors import UsageError
 from labtool.topology import GroupSpec, Lab
 
 if TYPE_CHECKING:
+    from labtool.cloud.request import Options
     from labtool.cloud.session import Session
     from labtool.config import Settings
 
@@ -31,28 +32,33 @@ class Work:
     session: Session
     display: Display
     lab: Lab
+    options: Options
 
 
 @contextmanager
-def held(chosen: Settings, *, ssh_from: str | None = None) -> Iterator[Work]:
-    """Connect, hold the lab and find it."""
+def held(chosen: Settings, *, ssh_from: str | None = None, typed: Mapping[str, Any] | None = None) -> Iterator[Work]:
+    """Connect, hold the lab and find it; `typed` are the options of how hosts are launched."""
     from labtool import lock
     from labtool.cloud import find, keys
 
     parse_ttl(chosen.ttl)
+    options = launch_options(chosen, typed)
     with Display() as display:
         session = connect(chosen, display, ssh_from=ssh_from)
         with lock.hold(keys.lab_folder(session, chosen.lab), chosen.lab):
-            yield Work(chosen, session, display, find.find_lab(session, chosen.lab))
+            yield Work(chosen, session, display, find.find_lab(session, chosen.lab), options)
 
 
-def bring_up(work: Work, specs: Sequence[GroupSpec], *, dry_run: bool, yes: bool) -> Lab | None:
+def bring_up(
+    work: Work, specs: Sequence[GroupSpec], *, dry_run: bool, yes: bool, at_least: int | None = None
+) -> Lab | None:
     """Launch what is missing of `specs` and return the lab; None after --dry-run."""
     from labtool.cloud import launch, plan, price
 
     planned = plan.make(work.lab, specs)
     types = [each.instance_type for each in planned.launches for _ in each.indexes]
-    cost = price.of(types, plan.ROOT_GIB)
+    work.options.check(planned.launches)
+    cost = price.of(types, work.options.root_gib)
     if dry_run:
         for each in planned.launches:
             print(f"would launch {', '.join(each.hosts)} ({each.instance_type})")
@@ -72,6 +78,8 @@ def bring_up(work: Work, specs: Sequence[GroupSpec], *, dry_run: bool, yes: bool
         image=work.settings.image,
         ttl=parse_ttl(work.settings.ttl),
         progress=work.display,
+        options=work.options,
+        at_least=at_least,
     )
 
 

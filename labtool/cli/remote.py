@@ -56,7 +56,7 @@ def copy(access: Access, hosts: Sequence[Host], *, local: str, remote: str, down
             here = str(Path(local) / host.name)
             Path(here).mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            ["scp", "-q", "-r", *ssh.options(access), *([there, here] if download else [here, there])],
+            ["scp", "-q", "-r", *ssh.options(access, host=host), *([there, here] if download else [here, there])],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             check=False,

@@ -25,7 +25,7 @@ from labtool.ansible.command import Strategy
 from labtool.ansible.events import Observer
 from labtool.ansible.result import PlayResult
 from labtool.ansible.runner import run_playbook
-from labtool.cloud import keys, plan, price
+from labtool.cloud import bill, keys, price
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
 from labtool.dataset.run import HostRecord, RunDirectory, RunRecord
@@ -118,7 +118,7 @@ def profile(
 
 def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> RunRecord:
     """Return what is known of a run before it begins."""
-    hourly = price.of_hosts(lab.running, plan.ROOT_GIB)
+    hourly = bill.of_hosts(lab.running)
     names = ("ansible-core", "ansible-runner", "boto3", "mitogen")
     return RunRecord(
         name=asked.name,

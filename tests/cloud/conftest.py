@@ -1,28 +1,54 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake import Aws, VirtualClock, connect
+
+from labtool.cloud import wait
 from labtool.cloud.session import Session, Target
 
 
-@pytest.fixture
-def session(monkeypatch):
-    """A session whose API is moto in this process."""
-    moto = pytest.importorskip("moto")
-    monkeypatch.delenv("LABTOOL_REGION", raising=False)
-    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "true")
-    with moto.mock_aws():
-        yield Session(Target("aws", "us-east-1", caller_cidr="198.51.100.7/32"))
+class Account:
+    """A session, and the account that answers it at the moment: a client takes long to make, an account does not."""
+
+    def __init__(self) -> None:
+        target = Target("aws", "us-east-1", access_key="test", secret_key="test", caller_cidr="198.51.100.7/32")
+        self.session = Session(target)
+        self.aws = Aws()
+        self._quotas = connect(self.session, lambda: self.aws)
+
+    def reset(self, aws):
+        """Let `aws` answer from now on, with clients that have not retried anything yet."""
+        self.aws = aws
+        for quota in self._quotas:
+            quota.refill()
+        self.session._paces.clear()
+
+
+@pytest.fixture(scope="session")
+def account():
+    return Account()
 
 
 @pytest.fixture
-def greeting(monkeypatch):
-    """Every host greets at once and shows a host key: what moto has no hosts for."""
-    from labtool.cloud import keys, wait
+def aws(account, monkeypatch):
+    """An AWS account of its own in virtual time, behind `session`."""
+    account.reset(Aws(VirtualClock()))
+    install(account.aws, monkeypatch.setattr)
+    return account.aws
 
-    console = (
-        "boot\n-----BEGIN SSH HOST KEY KEYS-----\n"
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ root@host\n-----END SSH HOST KEY KEYS-----\n"
-    )
-    monkeypatch.setattr(wait, "greets", lambda host: True)
-    monkeypatch.setattr(keys, "console_output", lambda session, identity: console)
+
+@pytest.fixture
+def session(account, aws):
+    return account.session
+
+
+def install(aws, patch) -> None:
+    """Let labtool live in the account's time and find its hosts."""
+    aws.clock.install(patch)
+    patch(wait, "greets", lambda host, access=None: aws.ec2.greets(host.address))
