@@ -126,6 +126,8 @@ def launch_missing(
     One group after the other, because where the first has found room the others are tried first: traffic within a
     zone is faster, and free.
     """
+    if options.reach == "ssm":
+        images.need_ssm_agent(session, image)
     chosen = images.resolve(session, image)
     group = network.find_security_group(session, lab.name)
     vpc = placement.choose_vpc(session, options, group["VpcId"] if group else None)

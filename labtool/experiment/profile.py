@@ -25,7 +25,7 @@ from labtool.ansible.command import Strategy
 from labtool.ansible.events import Observer
 from labtool.ansible.result import PlayResult
 from labtool.ansible.runner import run_playbook
-from labtool.cloud import bill, keys, price
+from labtool.cloud import bill, interruption, keys, price
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
 from labtool.dataset.run import HostRecord, RunDirectory, RunRecord
@@ -88,7 +88,8 @@ def profile(
 ) -> Measured:
     """Measure `asked` on `lab`; the run's tables are built, its report is not.
 
-    ^C ends the window early and keeps what there is; a second ^C ends at once.
+    ^C ends the window early and keeps what there is; a second ^C ends at once. So does AWS when it takes a spot
+    host back: a window with a host less is not the window that was asked for.
     """
     begun = datetime.now(UTC)
     directory = RunDirectory.create(runs, lab.name, asked.name, begun)
@@ -96,7 +97,8 @@ def profile(
     access = keys.access(session, lab.name, proxy_jump)
     keys.learn(session, lab.name, lab.running)
     failure: LabtoolError | None = None
-    with interruptible(watcher) as cancel:
+    early = Early(journal, watcher)
+    with interruptible(watcher) as cancel, interruption.watched(session, lab.running, early.taken_back(cancel)):
         _need_collectors(access, lab, journal, strategy, observers)
         gathering.measure_clocks(access, lab.running, journal, "before")
         for missing in observer.observe(access, lab.running, directory):
@@ -105,15 +107,43 @@ def profile(
             end = datetime.now(UTC)
             window = (end - timedelta(seconds=asked.seconds), end)
         else:
-            window, failure = _live(access, lab, asked, journal, cancel, strategy, observers, watcher)
+            window, failure = _live(access, lab, asked, journal, cancel, strategy, observers, watcher, early)
         if cancel.is_set():
-            journal.missing("the whole window", "it was ended early by ^C")
+            journal.missing("the whole window", f"it was ended early by {early.why}")
         journal.record.window_start, journal.record.window_end = window
         journal.save()
     gathering.gather(session, access, lab, journal, watcher)
     journal.record.ended = datetime.now(UTC)
     journal.save()
     return Measured(directory, failure)
+
+
+class Early:
+    """Why a window ended before its time."""
+
+    def __init__(self, journal: Journal, progress: Progress) -> None:
+        self._journal, self._progress = journal, progress
+        self._hosts: list[str] = []
+
+    @property
+    def why(self) -> str:
+        """What ended it, in words."""
+        return f"a spot interruption of {', '.join(self._hosts)}" if self._hosts else "^C"
+
+    def taken_back(self, cancel: threading.Event) -> Callable[[str, str], None]:
+        """Return what notes that AWS takes a host back, and ends the window."""
+
+        def notice(host: str, reason: str) -> None:
+            self._hosts.append(host)
+            now = datetime.now(UTC)
+            self._journal.timeline.row(
+                start=now, host=host, kind="fault", name="spot interruption", status="failed", detail=reason
+            )
+            self._journal.missing("what it did from then on", f"AWS takes it back ({reason})", host)
+            self._progress.line(f"AWS takes {host} back ({reason}): ending early; what was measured is kept")
+            cancel.set()
+
+        return notice
 
 
 def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> RunRecord:
@@ -191,6 +221,7 @@ def _live(
     strategy: Strategy,
     observers: Sequence[Observer],
     watcher: Watcher,
+    early: Early,
 ) -> tuple[tuple[datetime, datetime], LabtoolError | None]:
     """Watch the hosts for the window, while the workload runs if there is one; return the window."""
     failure: LabtoolError | None = None
@@ -214,7 +245,7 @@ def _live(
         watcher.left(None)
         end = datetime.now(UTC)
         if cancel.is_set():
-            stage.outcome, stage.detail = "interrupted", "^C"
+            stage.outcome, stage.detail = "interrupted", early.why
     return (start, end), failure
 
 

@@ -28,6 +28,7 @@ IMAGES = {
         "/dev/xvda",
     ),
 }
+VPCS = {"vpc-0d0": "default", "vpc-0e0": "research"}
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 
 
@@ -47,21 +48,21 @@ class Belongings:
             for i, (parameter, name, device) in IMAGES.items()
         }
         self.vpcs = {
-            "vpc-0default": Thing("vpc-0default", -1e9, {"IsDefault": True}),
-            "vpc-0research": Thing("vpc-0research", -1e9, {"IsDefault": False}, tagged=[(-1e9, {"Name": "research"})]),
+            identity: Thing(identity, -1e9, {"IsDefault": name == "default"}, tagged=[(-1e9, {"Name": name})])
+            for identity, name in VPCS.items()
         }
         self.subnets: dict[str, Thing] = {}
-        for vpc, public in (("vpc-0default", True), ("vpc-0research", False)):
+        for vpc, name in VPCS.items():
             for number, zone in enumerate(ZONES):
                 data = {
                     "VpcId": vpc,
                     "AvailabilityZone": zone,
-                    "DefaultForAz": vpc == "vpc-0default",
-                    "MapPublicIpOnLaunch": public,
+                    "DefaultForAz": name == "default",
+                    "MapPublicIpOnLaunch": name == "default",
                     "AvailableIpAddressCount": 4091,
                 }
-                identity = f"subnet-0{vpc[5:]}{number}"
-                self.subnets[identity] = Thing(identity, -1e9, data, tagged=[(-1e9, {"Name": f"{vpc[5:]}-{zone}"})])
+                identity = f"subnet-{vpc[4:]}{number}"
+                self.subnets[identity] = Thing(identity, -1e9, data, tagged=[(-1e9, {"Name": f"{name}-{zone}"})])
         self._number = 0
 
     @property
@@ -194,7 +195,7 @@ class Belongings:
 
     def create_security_group(self, asked: dict[str, Any]) -> dict[str, Any]:
         self.check_tags(asked, {"security-group"})
-        vpc = asked.get("VpcId", "vpc-0default")
+        vpc = asked.get("VpcId", "vpc-0d0")
         for group in self.groups.values():
             if group.exists(self.now) and (group.data["GroupName"], group.data["VpcId"]) == (asked["GroupName"], vpc):
                 raise Refused("InvalidGroup.Duplicate", asked["GroupName"])

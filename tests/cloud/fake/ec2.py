@@ -225,7 +225,11 @@ class Ec2(Belongings):
 
     def describe_spot_instance_requests(self, asked: dict[str, Any]) -> dict[str, Any]:
         self.advance()
-        ids = asked.get("SpotInstanceRequestIds", [])
+        chosen = [
+            request
+            for request in self.spot_requests.values()
+            if matches(asked.get("Filters", []), {"instance-id": request.data["instance"]}, request.tags(self.now))
+        ]
         return {
             "SpotInstanceRequests": [
                 {
@@ -234,8 +238,7 @@ class Ec2(Belongings):
                     "State": "active" if self.instances[r.data["instance"]].alive(self.now) else "closed",
                     "Status": {"Code": r.data["code"], "Message": r.data["code"]},
                 }
-                for r in self.spot_requests.values()
-                if not ids or r.id in ids
+                for r in chosen
             ]
         }
 
