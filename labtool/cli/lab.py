@@ -86,12 +86,10 @@ def down(
 
     Volumes, security group, key pair and placement groups too. Returns when everything is gone.
     """
-    from datetime import UTC, datetime
-
     from labtool import localcloud, lock
     from labtool.cli.connect import confirm, connect, settings
     from labtool.cli.display import Display
-    from labtool.cloud import end, keys, leftovers
+    from labtool.cloud import clock, end, keys, leftovers
 
     chosen = settings(cloud=cloud, lab=lab, region=region)
     if chosen.cloud == "local" and not localcloud.exists(chosen.local):
@@ -100,7 +98,7 @@ def down(
     with Display() as display:
         session = connect(chosen, display)
         if all or expired:
-            found, now = leftovers.find_everything(session), datetime.now(UTC)
+            found, now = leftovers.find_everything(session), clock.now()
             if expired:
                 whole = end.expired(found.labs, now)
                 names = [each.name for each in whole] + list(found.abandoned(now))
@@ -205,17 +203,15 @@ def extend(
 
     Moves the timer on each host, then the tag that tells of it; says which hosts could not be reached.
     """
-    from datetime import UTC, datetime
-
     from labtool import lock
     from labtool.cli import launching, render
     from labtool.cli.connect import connect_existing, settings
     from labtool.cli.display import Display
+    from labtool.cloud import clock, find, keys, network
     from labtool.cloud import extend as extending
-    from labtool.cloud import find, keys, network
 
     chosen = settings(cloud=cloud, lab=lab, region=region, ttl=ttl)
-    expires = datetime.now(UTC).replace(microsecond=0) + launching.parse_ttl(chosen.ttl)
+    expires = clock.now().replace(microsecond=0) + launching.parse_ttl(chosen.ttl)
     with Display() as display:
         session = connect_existing(chosen, display)
         with lock.hold(keys.lab_folder(session, chosen.lab), chosen.lab):
@@ -290,7 +286,9 @@ def exec_(
     if failed:
         raise LabtoolError(
             f"failed on {', '.join(f'{r.host} (exit code {r.code})' for r in failed)}",
-            "`labtool ssh HOST` to look there",
+            "255 is SSH's own: is port 22 admitted from here (`labtool up` admits this machine), is the host up?"
+            if any(result.code == 255 for result in failed)
+            else "`labtool ssh HOST` to look there",
         )
 
 
@@ -326,15 +324,13 @@ def reach(chosen: Any) -> tuple[Any, Any]:
     """Return the running lab and the access to it, host keys known."""
     from labtool.cli.connect import connect_existing
     from labtool.cli.display import Display
-    from labtool.cloud import find, keys, network, wait
+    from labtool.cloud import find, keys, network
 
     with Display() as display:
         session = connect_existing(chosen, display)
         found = find.need_hosts(find.find_lab(session, chosen.lab))
         access = keys.need_key(session, found.name)
-        # A laptop changes its address; asked only if a host does not answer, since the answer is not for free.
-        if not wait.greets(found.running[0], access):
-            network.admit_caller(session, found.name, display)
+        network.admit_if_silent(session, found, access, display)
         keys.learn(session, found.name, found.running)
     return found, access
 

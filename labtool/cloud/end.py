@@ -23,37 +23,42 @@ AT_ONCE = 200
 def down(session: Session, name: str, progress: Progress, *, deadline_s: float = 900) -> int:
     """End every host of the lab and what belongs to it; return how many hosts were ended.
 
-    Returns when instances, volumes, security groups, key pairs and placement groups were not there in two looks. A
-    lab that was launched from here a moment ago is looked at until the API has had the time to show what was made;
-    and its security group, which EC2 keeps as long as any instance is in it, goes last of all.
+    Returns when instances, volumes, security groups, key pairs and placement groups were not there in two looks. What
+    was made from here is ended by its id too, for the API may not show yet what was made a moment ago; after a launch
+    that was cut short, nobody knows the ids, and the lab is looked at for as long as that can be. Its security group,
+    which EC2 keeps as long as any instance is in it, goes last.
     """
     until = clock.monotonic() + deadline_s
     journal = Journal(keys.lab_folder(session, name))
     ended: set[str] = set()
     empty, pause, told = 0, 0.1, False
     alone = clock.monotonic()  # since when there is no host
-    while empty < 2 or not journal.settled():
-        alive = find.describe(session, _filters(name, ENDING))
-        # Made by us and not shown yet: known by their ids all the same.
-        hidden = journal.ids - {instance["InstanceId"] for instance in alive} - ended
+    while empty < 2:
+        found = find.describe(session, [{"Name": f"tag:{tags.LAB}", "Values": [name]}])
+        alive = [instance for instance in found if instance["State"]["Name"] in ENDING]
+        hidden = set() if journal.settled() else journal.ids - {instance["InstanceId"] for instance in found}
         terminate(session, [i["InstanceId"] for i in alive if i["State"]["Name"] != "shutting-down"])
         terminate(session, sorted(hidden))
         for instance in alive:
             progress.host(tags.host_of(instance).name, "ending")
         ended |= {instance["InstanceId"] for instance in alive} | hidden
-        alone = clock.monotonic() if alive else alone
-        volumes = clock.monotonic() >= alone + VOLUMES_S
-        left = [f"{len(alive)} hosts"] if alive else _end_belongings(session, name, volumes=volumes)
+        if alive or hidden:
+            left, alone = [f"{len(alive) + len(hidden)} hosts"], clock.monotonic()
+        else:
+            left = _end_belongings(session, name, journal, volumes=clock.monotonic() >= alone + VOLUMES_S)
         if left and clock.monotonic() > until:
             raise CloudError(
                 f"of lab {name} there still are {', '.join(left)}",
                 "run `labtool down` again; what the message names can also be removed in the AWS console",
             )
-        empty, pause = (0, min(pause * 1.5, 3.0)) if left else (empty + 1, 0.5)
-        if empty >= 2 and not journal.settled() and not told:
-            progress.line("nothing is left to be seen; looking on for a minute for what the API may not show yet")
-            told = True
-        clock.sleep(min(pause, 5.0) if empty < 2 else 5.0)
+        if not left and journal.unsure and not journal.settled():
+            if not told:
+                progress.line(
+                    "nothing to be seen; a launch was cut short, and for a minute the API may hide what it made"
+                )
+            left, told, pause = ["what is not to be seen"], True, 2.0
+        empty, pause = (0, min(pause * 1.5, 3.0)) if left else (empty + 1, 0.3)
+        clock.sleep(pause if empty < 2 else 0.0)
     keys.forget(session, name)
     journal.forget()
     return len(ended)
@@ -91,39 +96,41 @@ def end_expired_hosts(session: Session, labs: Iterable[Lab], now: datetime) -> l
     return [host.name for host in late]
 
 
-def _end_belongings(session: Session, name: str, *, volumes: bool) -> list[str]:
+def _end_belongings(session: Session, name: str, journal: Journal, *, volumes: bool) -> list[str]:
     """Remove what a lab without hosts has, and return what could not go yet or was only just removed."""
     left = []
     for volume in find.volumes(session, [{"Name": f"tag:{tags.LAB}", "Values": [name]}]):
         left.append(f"volume {volume['VolumeId']}")
         if volumes and volume["State"] == "available":
             _remove(session, "delete_volume", "InvalidVolume.NotFound", VolumeId=volume["VolumeId"])
-    for group in placement.find_placement_groups(session, name):
-        left.append(f"placement group {group['GroupName']}")
-        _remove(session, "delete_placement_group", "InvalidPlacementGroup.Unknown", GroupName=group["GroupName"])
     pairs = keys.find_pairs(session, name)
     left += [f"key pair {pair['KeyName']}" for pair in pairs]
     # By its name, whether it is shown or not: a key pair that is not there is no error.
     _remove(session, "delete_key_pair", "InvalidKeyPair.NotFound", KeyName=keys.pair_name(name))
-    for security_group in network.find_security_groups(session, name):
-        left.append(f"security group {security_group['GroupName']}")
-        _remove(session, "delete_security_group", "InvalidGroup.NotFound", GroupId=security_group["GroupId"])
+    shown = {group["GroupName"] for group in placement.find_placement_groups(session, name)}
+    for each in sorted(shown | journal.placements):
+        gone = _remove(session, "delete_placement_group", "InvalidPlacementGroup.Unknown", GroupName=each)
+        if not gone or each in shown:
+            left.append(f"placement group {each}")
+        if gone or journal.settled():
+            journal.placements.discard(each)
+    shown = {group["GroupId"] for group in network.find_security_groups(session, name)}
+    for each in sorted(shown | journal.groups):
+        gone = _remove(session, "delete_security_group", "InvalidGroup.NotFound", GroupId=each)
+        if not gone or each in shown:
+            left.append(f"security group {each}")
+        if gone or journal.settled():
+            journal.groups.discard(each)
     return left
 
 
-def _remove(session: Session, method: str, gone: str, **what: Any) -> None:
-    """Delete one thing; one that is gone or still in use is no error, the next look will tell."""
+def _remove(session: Session, method: str, absent: str, **what: Any) -> bool:
+    """Delete one thing and tell whether it is gone by that; one that is still in use is left to the next look."""
     with told_clearly(f"removing {next(iter(what.values()))}"):
         try:
             getattr(session.ec2, method)(**what)
         except Exception as error:
-            code = error_code(error)
-            if code not in (gone, "DependencyViolation", "InvalidPlacementGroup.InUse", "VolumeInUse"):
+            if error_code(error) not in (absent, "DependencyViolation", "InvalidPlacementGroup.InUse", "VolumeInUse"):
                 raise
-
-
-def _filters(name: str, states: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {"Name": f"tag:{tags.LAB}", "Values": [name]},
-        {"Name": "instance-state-name", "Values": list(states)},
-    ]
+            return False
+    return True

@@ -70,6 +70,7 @@ def up(
         earlier = list(journal.calls)
         try:
             launch_missing(session, seen.lab, wanted.launches, journal, image, clock.now() + ttl, options, progress)
+            journal.complete()
             seen = settle(session, lab, young(journal))
             seen = replace(seen, lab=write_tags(session, seen, specs))
         except KeyboardInterrupt:
@@ -135,6 +136,7 @@ def launch_missing(
     sites = placement.sites(session, vpc, options, order)
     key_name = keys.ensure_key(session, lab.name, expires)
     group_id = network.ensure_security_group(session, lab.name, vpc, expires, progress)
+    journal.uses(group=group_id)
     for each in launches:
         for name in each.hosts:
             progress.host(name, "requested", each.instance_type)
@@ -144,6 +146,8 @@ def launch_missing(
             if options.placement
             else None
         )
+        if place:
+            journal.uses(placement=place)
 
         def asked(site: Site, number: int, each: plan.Launch = each, place: str | None = place) -> dict[str, Any]:
             return request.run_instances(

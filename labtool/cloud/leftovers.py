@@ -63,10 +63,14 @@ def find_everything(session: Session) -> Everything:
         pages = session.ec2.get_paginator("describe_security_groups").paginate(Filters=with_tag)
         groups = [group for page in pages for group in page["SecurityGroups"]]
         pairs = session.ec2.describe_key_pairs(Filters=with_tag)["KeyPairs"]
-        placements = session.ec2.describe_placement_groups(Filters=with_tag)["PlacementGroups"]
+        placements = session.ec2.describe_placement_groups()["PlacementGroups"]
     things += [_thing(each, "security group", each["GroupName"]) for each in groups]
     things += [_thing(each, "key pair", each["KeyName"]) for each in pairs]
-    things += [_thing(each, "placement group", each["GroupName"]) for each in placements]
+    things += [
+        _thing(each, "placement group", each["GroupName"])
+        for each in placements
+        if tags.LAB in tags.to_map(each.get("Tags"))
+    ]
     return Everything(labs, tuple(sorted(things, key=lambda t: (t.lab, t.kind, t.name))))
 
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from labtool.cloud import clock, tags
+from labtool.cloud import clock, tags, wait
 from labtool.cloud.keys import pair_name
 from labtool.cloud.session import Session, error_code, told_clearly
 from labtool.errors import CloudError
 from labtool.progress import Progress
+from labtool.ssh import Access
+from labtool.topology import Lab
 
 WHO_AM_I = "https://checkip.amazonaws.com"
 KNOWN_S = 60.0
@@ -74,6 +76,15 @@ def admit_caller(session: Session, lab: str, progress: Progress | None = None) -
     """Admit SSH from where this machine is now, and no longer from where it was; tell whether that changed anything."""
     group = find_security_group(session, lab)
     return group is not None and _admit(session, group, pair_name(lab), progress)
+
+
+def admit_if_silent(session: Session, lab: Lab, access: Access, progress: Progress) -> None:
+    """Admit this machine where a host of the lab does not answer it: a laptop's address changes.
+
+    Asked only then, for the answer costs two calls and a look at the internet.
+    """
+    if lab.running and not wait.greets(lab.running[0], access):
+        admit_caller(session, lab.name, progress)
 
 
 def find_security_group(session: Session, lab: str) -> dict[str, Any] | None:

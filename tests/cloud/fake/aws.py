@@ -19,6 +19,7 @@ from fake import promises as published
 from fake import wire
 from fake.clock import VirtualClock
 from fake.promises import Bucket, Promises
+from fake.state import check_filters
 
 
 class Refused(Exception):  # noqa: N818 - AWS's word
@@ -125,6 +126,7 @@ class Aws:
                 raise Refused("InsufficientInstanceCapacity", "We currently do not have sufficient capacity", 500)
             if parameters.pop("DryRun", False):
                 raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+            check_filters(operation.name, parameters.get("Filters", []))
             answer = wire.answer(operation, self._action(service, operation.name)(parameters))
         except Refused as refused:
             self.refused[refused.code] += 1

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+START = datetime.now(UTC).replace(second=0, microsecond=0)
 
 
 class VirtualClock:

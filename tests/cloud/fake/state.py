@@ -79,22 +79,45 @@ class Instance(Thing):
         return (when - START).total_seconds()
 
 
-def matches(filters: list[dict[str, Any]], values: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
-    """Hold filters against values and tags; a name that the action has not is an error of the caller."""
+FILTERS = {
+    "DescribeInstances": (
+        *("instance-id", "instance-state-name", "client-token", "instance.group-id", "placement-group-name"),
+        *("vpc-id", "availability-zone"),
+    ),
+    "DescribeSpotInstanceRequests": ("instance-id",),
+    "DescribeVpcs": ("is-default", "vpc-id"),
+    "DescribeSubnets": ("vpc-id", "subnet-id", "availability-zone", "state"),
+    "DescribeSecurityGroups": ("group-name", "vpc-id", "group-id"),
+    "DescribeKeyPairs": ("key-name",),
+    "DescribePlacementGroups": ("group-name",),
+    "DescribeVolumes": ("attachment.instance-id", "volume-id"),
+    "DescribeTags": ("resource-type", "key", "value", "resource-id"),
+}
+"""Those of each action that the fake knows, besides tag:KEY and tag-key; any other is refused."""
+
+
+def check_filters(action: str, filters: list[dict[str, Any]]) -> None:
+    """Refuse filters that the action has not, or that have no values."""
     from fake.aws import Refused
 
     for each in filters:
-        name, wanted = each["Name"], each.get("Values", [])
-        if not wanted:
+        name = each["Name"]
+        if not name.startswith("tag:") and name != "tag-key" and name not in FILTERS.get(action, ()):
+            raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
+        if not each.get("Values"):
             raise Refused("InvalidParameterValue", f"The filter '{name}' has no values")
+
+
+def matches(filters: list[dict[str, Any]], values: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
+    """Hold filters against values and tags."""
+    for each in filters:
+        name, wanted = each["Name"], each["Values"]
         if name.startswith("tag:"):
             if tags.get(name[4:]) not in wanted:
                 return False
         elif name == "tag-key":
             if not set(wanted) & set(tags):
                 return False
-        elif name not in values:
-            raise Refused("InvalidParameterValue", f"The filter '{name}' is invalid")
         else:
             has = values[name]
             if not set(has if isinstance(has, (list, tuple, set)) else [str(has)]) & set(wanted):

@@ -119,6 +119,9 @@ def tell(account: Any, story: Story, patch: Callable[[object, str, object], None
         told.outcomes.append(play(account.session, aws, Step("down")))
         if told.outcomes[-1] != "done":
             told.wrong.append(f"down: {told.outcomes[-1]}")
+        # A volume goes with its host, some seconds later; the API may have hidden it.
+        told.wrong += [f"left: {each}" for each in aws.ec2.left() if not each.startswith("vol-")]
+        aws.pass_time(30)
         told.wrong += [f"left: {each}" for each in aws.ec2.left()]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
