@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labtool.cloud import clock
+from labtool.cloud import clock, find
 from labtool.cloud.journal import Journal
 from labtool.cloud.placement import Site
 from labtool.cloud.plan import Launch
@@ -81,11 +81,11 @@ def launch(
     )
 
 
-def send(session: Session, request: dict[str, Any], progress: Progress) -> list[str]:
+def send(session: Session, request: dict[str, Any], progress: Progress, *, doubt: bool = False) -> list[str]:
     """Send the call until its outcome is known, and return the ids it made.
 
     The same client token makes repeating harmless. botocore must not repeat it by itself: it would do so for a zone
-    without room, for a minute.
+    without room, for a minute. `doubt`: the call was sent before, and nobody knows what became of it.
     """
     client = session.client("ec2", attempts=1)
     what = f"launching {request['MinCount']} × {request['InstanceType']}"
@@ -100,11 +100,26 @@ def send(session: Session, request: dict[str, Any], progress: Progress) -> list[
             late = code in NOT_KNOWN_YET and clock.monotonic() - began < KNOWN_S
             open_ = not refused(error) or code in SLOW_DOWN
             if number == TRIES or not (late or open_):
-                raise
+                # Refused now, but was it carried out then? EC2 should have told by the token; nothing is left to that.
+                made = made_by(session, request) if doubt and refused(error) else []
+                if not made:
+                    raise
+                return made
+            doubt = doubt or not refused(error)
             if code in SLOW_DOWN:
                 progress.line(f"{what}: EC2 asks to slow down")
         clock.sleep(random.uniform(0.5, 1.0) * min(15.0, 0.5 * 2**number))  # noqa: S311 - spreads load, keeps no secret
     raise AssertionError("the last try returns or raises")
+
+
+def made_by(session: Session, request: dict[str, Any]) -> list[str]:
+    """Return the instances that a call has made, by its client token, looked for as long as the API may hide them."""
+    until = clock.monotonic() + KNOWN_S
+    while True:
+        found = find.describe(session, [{"Name": "client-token", "Values": [request["ClientToken"]]}])
+        if len(found) == request["MaxCount"] or clock.monotonic() > until:
+            return [instance["InstanceId"] for instance in found]
+        clock.sleep(3.0)
 
 
 def error_code_of(error: CloudError) -> str:

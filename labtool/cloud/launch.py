@@ -66,7 +66,6 @@ def up(
     if wanted.launches:
         options.check(wanted.launches)
         progress.stage("launch")
-        journal.begin()
         earlier = list(journal.calls)
         try:
             launch_missing(session, seen.lab, wanted.launches, journal, image, clock.now() + ttl, options, progress)
@@ -134,6 +133,7 @@ def launch_missing(
     vpc = placement.choose_vpc(session, options, group["VpcId"] if group else None)
     order = list(dict.fromkeys(host.zone for host in lab))
     sites = placement.sites(session, vpc, options, order)
+    journal.begin()
     key_name = keys.ensure_key(session, lab.name, expires)
     group_id = network.ensure_security_group(session, lab.name, vpc, expires, progress)
     journal.uses(group=group_id)
@@ -165,7 +165,12 @@ def launch_missing(
                 options=options,
             )
 
-        done = attempt.launch(session, journal, each, sites, asked, progress)
+        try:
+            done = attempt.launch(session, journal, each, sites, asked, progress)
+        except CloudError:
+            if not journal.open:
+                journal.complete()  # refused: what there is is known
+            raise
         for name in each.hosts:
             progress.host(name, "pending", done.site.zone)
         # A cluster placement group is in one zone; otherwise the others remain to be tried.
@@ -184,7 +189,7 @@ def finish_launches(session: Session, lab: str, journal: Journal, progress: Prog
             continue
         progress.line(f"an earlier launch of lab {lab} was cut short: finishing it")
         try:
-            journal.made(call, attempt.send(session, call.request, progress))
+            journal.made(call, attempt.send(session, call.request, progress, doubt=True))
         except CloudError as error:
             if not attempt.refused(error):
                 raise
@@ -271,7 +276,7 @@ def end_launches(session: Session, lab: str, journal: Journal, earlier: Sequence
         empty = 0 if alive else empty + 1
         if clock.monotonic() > began + 300:
             raise CloudError(f"{', '.join(sorted(alive))} would not end", "`labtool down` goes on")
-        clock.sleep(0.5)
+        clock.sleep(2.0 if unsure and empty >= 2 else 0.5)
     for call in calls:
         journal.drop(call)
 

@@ -193,7 +193,7 @@ def test_extend_says_which_hosts_it_could_not_reach(labtool, aws, monkeypatch):
         extending, "over_ssh", lambda access: lambda host, expires: "Connection refused" * (host.name == "web-1")
     )
     out, said = labtool("extend", "--ttl", "30d", code=1)
-    assert "1 host of lab lab: ends in 29" in out
+    assert out.startswith("1 host of lab lab: ends in ")
     assert "web-1 (Connection refused)" in said
 
 

@@ -48,7 +48,7 @@ stories = st.builds(
 
 
 @settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -59,7 +59,7 @@ def test_nothing_is_ever_left(account, monkeypatch, story):
     assert told.wrong == [], told.outcomes
 
 
-@pytest.mark.parametrize("kind", ["crash", "crash-after", "timeout-after", "interrupt-after"])
+@pytest.mark.parametrize("kind", ["crash-after", "timeout-after"])
 @pytest.mark.parametrize("call", range(16))
 def test_each_call_of_a_launch_may_be_the_last(account, monkeypatch, call, kind):
     """Every call of `up` in turn, with an API that knows things half a minute late, and `down` at once."""

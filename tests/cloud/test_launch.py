@@ -240,3 +240,20 @@ def test_tokens_change_with_lab_group_launch_and_attempt():
     ]
     assert len(set(tokens)) == 5 and all(len(token) <= 64 for token in tokens)
     assert request.ROOT_GIB == 20
+
+
+def test_a_call_that_was_carried_out_and_is_then_refused_is_not_made_elsewhere(session, aws):
+    """The answer is lost, and asked again EC2 says that there is no room: what was made must not be made twice."""
+    aws.next_of["RunInstances"] = "error-after"
+    handle = aws.handle
+
+    def handled(service, operation, sent):
+        answer = handle(service, operation, sent)
+        if operation.name == "RunInstances" and aws.counted()["RunInstances"] == 1:
+            aws.next_of["RunInstances"] = "capacity"
+        return answer
+
+    aws.handle = handled
+    lab = up(session, KAFKA)
+    assert len(lab) == len(aws.ec2.instances) == 3
+    assert {host.zone for host in lab} == {"us-east-1a"}
