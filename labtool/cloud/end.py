@@ -24,12 +24,13 @@ def down(session: Session, name: str, progress: Progress, *, deadline_s: float =
     """End every host of the lab and what belongs to it; return how many hosts were ended.
 
     Returns when instances, volumes, security groups, key pairs and placement groups were not there in two looks. What
-    was made from here is ended by its id too, for the API may not show yet what was made a moment ago; after a launch
-    that was cut short, nobody knows the ids, and the lab is looked at for as long as that can be. Its security group,
-    which EC2 keeps as long as any instance is in it, goes last.
+    was made from here is ended by its id too, for the API may not show yet what was made a moment ago. Its security
+    group, which EC2 keeps as long as any instance is in it, goes last; where labtool died as it made that group, the
+    lab is looked at for as long as the API may hide it.
     """
     until = clock.monotonic() + deadline_s
     journal = Journal(keys.lab_folder(session, name))
+    unsure = journal.unsure
     ended: set[str] = set()
     empty, pause, told = 0, 0.1, False
     alone = clock.monotonic()  # since when there is no host
@@ -51,7 +52,7 @@ def down(session: Session, name: str, progress: Progress, *, deadline_s: float =
                 f"of lab {name} there still are {', '.join(left)}",
                 "run `labtool down` again; what the message names can also be removed in the AWS console",
             )
-        if not left and journal.unsure and not journal.settled():
+        if not left and unsure and not journal.settled():
             if not told:
                 progress.line(
                     "nothing to be seen; a launch was cut short, and for a minute the API may hide what it made"

@@ -53,7 +53,6 @@ class Journal:
         self.touched: datetime | None = None  # when something was last about to be made
         self.groups: set[str] = set()  # ids of security groups
         self.placements: set[str] = set()  # names of placement groups
-        self.unsure = False  # something may have been made that stands nowhere here
         self._read()
 
     @property
@@ -71,6 +70,15 @@ class Journal:
         """The calls of which it is not known what became of them."""
         return [call for call in self.calls if not call.ids]
 
+    @property
+    def unsure(self) -> bool:
+        """True when a security group may have been made that nobody knows.
+
+        Of all that is made it alone has a name that AWS chooses, and every instance is in it: EC2 does not let it go
+        before them, known or not.
+        """
+        return self.exists and not self.groups
+
     def settled(self) -> bool:
         """Tell whether the API shows all that was made by now."""
         return self.touched is None or clock.now() >= self.touched + SETTLED
@@ -79,21 +87,14 @@ class Journal:
         """Note that things are about to be made; what was made long ago is forgotten."""
         with self._lock:
             self.calls = [call for call in self.calls if clock.now() < call.asked + 5 * SETTLED or not call.ids]
-            self.unsure = True
             self._write()
 
     def uses(self, *, group: str | None = None, placement: str | None = None) -> None:
-        """Note a security group or placement group that the lab has."""
+        """Note a security group that the lab has, or a placement group that is about to be made."""
         with self._lock:
             self.groups |= {group} if group else set()
             self.placements |= {placement} if placement else set()
             self._write()
-
-    def complete(self) -> None:
-        """Note that all that was made is known."""
-        with self._lock:
-            self.unsure = False
-            self._write(touched=self.touched)
 
     def asking(self, request: Mapping[str, Any]) -> Call:
         """Note a RunInstances that is about to be sent."""
@@ -118,18 +119,17 @@ class Journal:
     def forget(self) -> None:
         """Forget everything: the lab is gone."""
         with self._lock:
-            self.calls, self.touched, self.unsure = [], None, False
+            self.calls, self.touched = [], None
             self.groups, self.placements = set(), set()
             self._path.unlink(missing_ok=True)
 
-    def _write(self, touched: datetime | None = None) -> None:
-        self.touched = touched or clock.now()
+    def _write(self) -> None:
+        self.touched = clock.now()
         calls = [{"request": c.request, "asked": tags.time_text(c.asked), "ids": c.ids} for c in self.calls]
         write_json(
             self._path,
             {
                 "touched": tags.time_text(self.touched),
-                "unsure": self.unsure,
                 "groups": sorted(self.groups),
                 "placements": sorted(self.placements),
                 "calls": calls,
@@ -140,7 +140,6 @@ class Journal:
         try:
             data = json.loads(self._path.read_text())
             self.touched = tags.parse_time(data["touched"])
-            self.unsure = bool(data["unsure"])
             self.groups, self.placements = set(data["groups"]), set(data["placements"])
             self.calls = [
                 Call(each["request"], tags.parse_time(each["asked"]) or clock.now(), list(each["ids"]))
@@ -150,4 +149,4 @@ class Journal:
             return
         except (OSError, ValueError, KeyError, TypeError):
             # Cut short or of another version: something may have been made, and down looks for a while.
-            self.touched, self.calls, self.unsure = clock.now(), [], True
+            self.touched, self.calls = clock.now(), []

@@ -69,12 +69,11 @@ def up(
         earlier = list(journal.calls)
         try:
             launch_missing(session, seen.lab, wanted.launches, journal, image, clock.now() + ttl, options, progress)
-            journal.complete()
             seen = settle(session, lab, young(journal))
             seen = replace(seen, lab=write_tags(session, seen, specs))
         except KeyboardInterrupt:
             progress.line("interrupted: ending what this command has launched (^C again leaves it to `labtool down`)")
-            end_launches(session, lab, journal, earlier)
+            end_launches(session, lab, journal, earlier, progress)
             raise
     else:
         if seen.lab.hosts:
@@ -141,13 +140,11 @@ def launch_missing(
         for name in each.hosts:
             progress.host(name, "requested", each.instance_type)
     for each in launches:
-        place = (
-            placement.ensure_placement_group(session, lab.name, each.group, options.placement, expires)
-            if options.placement
-            else None
-        )
-        if place:
+        place = None
+        if options.placement:
+            place = placement.group_name(lab.name, each.group, options.placement)
             journal.uses(placement=place)
+            placement.ensure_group(session, lab.name, place, options.placement, expires)
 
         def asked(site: Site, number: int, each: plan.Launch = each, place: str | None = place) -> dict[str, Any]:
             return request.run_instances(
@@ -165,12 +162,7 @@ def launch_missing(
                 options=options,
             )
 
-        try:
-            done = attempt.launch(session, journal, each, sites, asked, progress)
-        except CloudError:
-            if not journal.open:
-                journal.complete()  # refused: what there is is known
-            raise
+        done = attempt.launch(session, journal, each, sites, asked, progress)
         for name in each.hosts:
             progress.host(name, "pending", done.site.zone)
         # A cluster placement group is in one zone; otherwise the others remain to be tried.
@@ -251,7 +243,7 @@ def _vars(changes: Mapping[str, Mapping[str, str]], identity: str) -> dict[str, 
     return {key.removeprefix(tags.VAR): value for key, value in new.items() if key.startswith(tags.VAR)}
 
 
-def end_launches(session: Session, lab: str, journal: Journal, earlier: Sequence[object]) -> None:
+def end_launches(session: Session, lab: str, journal: Journal, earlier: Sequence[object], progress: Progress) -> None:
     """End the instances of this command's calls, until two looks in a row find none of them.
 
     A call whose answer was not seen may have made some: they are looked for as long as the API may hide them.
@@ -261,6 +253,8 @@ def end_launches(session: Session, lab: str, journal: Journal, earlier: Sequence
     tokens = {call.request["ClientToken"] for call in calls}
     unsure = any(not call.ids for call in calls)
     until, began = clock.now() + SETTLED, clock.monotonic()
+    if unsure:
+        progress.line("the answer to a launch was not seen: looking for a minute for what it may have made")
     empty = 0
     while empty < 2 or (unsure and clock.now() < until):
         all_of_lab = find.describe(session, [{"Name": f"tag:{tags.LAB}", "Values": [lab]}])

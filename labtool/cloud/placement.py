@@ -78,12 +78,16 @@ def sites(session: Session, vpc: str, options: Options, first: Iterable[str] = (
     return [Site(best[zone]["SubnetId"], zone, bool(best[zone].get("DefaultForAz"))) for zone in zones]
 
 
-def ensure_placement_group(session: Session, lab: str, group: str, strategy: str, expires: datetime) -> str:
-    """Make the placement group where it is missing and return its name.
+def group_name(lab: str, group: str, strategy: str) -> str:
+    """Return the name of a placement group.
 
     Hosts of a lab that are to be near each other share one; those that are to be apart are apart from their group's.
     """
-    name = pair_name(lab) if strategy == "cluster" else f"{pair_name(lab)}-{group}"
+    return pair_name(lab) if strategy == "cluster" else f"{pair_name(lab)}-{group}"
+
+
+def ensure_group(session: Session, lab: str, name: str, strategy: str, expires: datetime) -> None:
+    """Make the placement group `name` where it is missing; `UsageError` if it is there and places otherwise."""
     with told_clearly(f"making placement group {name}"):
         try:
             session.ec2.create_placement_group(
@@ -107,7 +111,6 @@ def ensure_placement_group(session: Session, lab: str, group: str, strategy: str
                     f"placement group {name} places by {other}, not by {strategy}",
                     f"--placement {other}, or another --lab",
                 ) from None
-    return name
 
 
 def find_placement_groups(session: Session, lab: str) -> Sequence[dict[str, Any]]:

@@ -54,17 +54,17 @@ def test_a_refused_call_is_forgotten_and_a_new_launch_keeps_the_young_ones(tmp_p
     assert journal.ids == set()
 
 
-def test_it_is_unsure_until_a_launch_was_complete_and_settled_after_a_minute(tmp_path, at):
+def test_it_is_unsure_while_no_group_is_known_and_settled_after_a_minute(tmp_path, at):
     journal = Journal(tmp_path)
-    assert journal.settled() and not journal.exists
+    assert journal.settled() and not journal.exists and not journal.unsure
     journal.begin()
-    journal.uses(group="sg-1", placement="p")
     assert Journal(tmp_path).unsure and not Journal(tmp_path).settled()
-    at(SETTLED.total_seconds() + 1)
-    assert Journal(tmp_path).settled()
-    journal.complete()
+    journal.uses(group="sg-1")
+    journal.uses(placement="p")
     again = Journal(tmp_path)
     assert not again.unsure and again.groups == {"sg-1"} and again.placements == {"p"}
+    at(SETTLED.total_seconds() + 1)
+    assert Journal(tmp_path).settled()
     journal.forget()
     assert not (tmp_path / FILE).exists()
 
