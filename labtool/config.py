@@ -55,6 +55,34 @@ class LocalSettings(BaseModel):
         return value
 
 
+class AwsSettings(BaseModel):
+    """How hosts are launched on AWS; the local cloud has but what is typed on the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root_gib: int = Field(default=20, ge=8, le=16384)
+    """Size of the root volume, gp3, in GiB."""
+    placement: Literal["cluster", "spread", "partition"] | None = None
+    """A placement group: near each other, or on different hardware within each group of hosts."""
+    zones: tuple[str, ...] = ()
+    """Availability zones in the order in which they are tried; none: all of the VPC, the lab's own first."""
+    spot: bool = False
+    instance_profile: str | None = None
+    """Name or ARN; none unless it is asked for."""
+    vpc: str | None = None
+    subnet: str | None = None
+    """Ids or Name tags; None: the default VPC, and its subnet in the zone."""
+    private: bool = False
+    """No public address: SSH comes from within the network."""
+    ssm: bool = False
+    """No public address either: Session Manager carries SSH."""
+
+    @field_validator("zones", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
 class Settings(BaseModel):
     """All settings."""
 
@@ -72,6 +100,7 @@ class Settings(BaseModel):
     runs: Path = Path("runs")
     strategy: Literal["mitogen", "linear"] = "mitogen"
     local: LocalSettings = LocalSettings()
+    aws: AwsSettings = AwsSettings()
 
     @field_validator("proxy_jump")
     @classmethod
@@ -79,6 +108,9 @@ class Settings(BaseModel):
         if value is not None and not PROXY_JUMP.fullmatch(value):
             raise ValueError("must be [user@]host[:port], several behind commas, or none")
         return value
+
+
+SECTIONS: dict[str, type[BaseModel]] = {"local": LocalSettings, "aws": AwsSettings}
 
 
 def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> Settings:
@@ -106,7 +138,7 @@ def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> S
         key = ".".join(str(part) for part in first["loc"])
         source = sources.get(key, sources.get(key.split(".")[0], "settings"))
         if first["type"] == "extra_forbidden":
-            section = LocalSettings if key.startswith("local.") else Settings
+            section = SECTIONS.get(key.split(".")[0], Settings) if "." in key else Settings
             raise ConfigError(
                 f"{source}: " + unknown("setting", key.split(".")[-1], section.model_fields).message,
                 unknown("setting", key.split(".")[-1], section.model_fields).hint,
@@ -124,13 +156,16 @@ def find_file(start: Path) -> Path | None:
 def _environment() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in Settings.model_fields:
-        if key != "local" and (value := os.environ.get(f"LABTOOL_{key.upper()}")):
+        if key not in SECTIONS and (value := os.environ.get(f"LABTOOL_{key.upper()}")):
             found[key] = value
-    local: dict[str, Any] = {}
-    for key in LocalSettings.model_fields:
-        if value := os.environ.get(f"LABTOOL_LOCAL_{key.upper()}"):
-            local[key] = value.split() if key == "image_packages" else value
-    return found | ({"local": local} if local else {})
+    for section, model in SECTIONS.items():
+        own: dict[str, Any] = {}
+        for key in model.model_fields:
+            if value := os.environ.get(f"LABTOOL_{section.upper()}_{key.upper()}"):
+                own[key] = value.split() if key == "image_packages" else value
+        if own:
+            found[section] = own
+    return found
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any], sources: dict[str, str], source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ class Access:
     connect_timeout_s: int = 10
 
 
-def options(access: Access, *, shared: bool = True) -> list[str]:
-    """Return ssh's options (also scp's and Ansible's); `shared` keeps one connection per host open."""
+SSM_DOCUMENT = "AWS-StartSSHSession"
+
+
+def options(access: Access, *, shared: bool = True, host: Host | None = None) -> list[str]:
+    """Return ssh's options (also scp's and Ansible's) for `host`; `shared` keeps one connection per host open."""
     chosen = {
         "IdentityFile": str(access.key),
         "IdentitiesOnly": "yes",
@@ -37,7 +41,9 @@ def options(access: Access, *, shared: bool = True) -> list[str]:
         "ServerAliveCountMax": "6",
         "LogLevel": "ERROR",
     }
-    if access.proxy_jump:
+    if host is not None and (carried := proxy_command(host)):
+        chosen["ProxyCommand"] = shlex.join(carried)
+    elif access.proxy_jump:
         chosen["ProxyJump"] = access.proxy_jump
     if shared:
         chosen |= {
@@ -84,7 +90,7 @@ def command(
     line = remote if isinstance(remote, str) else shlex.join(remote)
     return [
         "ssh",
-        *options(access, shared=shared),
+        *options(access, shared=shared, host=host),
         *(["-t"] if tty else []),
         "-l",
         host.login,
@@ -106,3 +112,28 @@ def forward(jump: str, host: Host, *, connect_timeout_s: int = 10) -> list[str]:
         *("-W", f"{host.address}:22"),
         *("--", last if last.startswith("ssh://") else f"ssh://{last}"),
     ]
+
+
+def proxy_command(host: Host) -> list[str]:
+    """Return the command by which Session Manager carries a connection to the host's sshd; none where it does not.
+
+    https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-getting-started-enable-ssh-connections.html
+    """
+    if host.reach != "ssm":
+        return []
+    region = re.match(r"[a-z]+(?:-[a-z]+)+-[0-9]+", host.zone)
+    return [
+        *("aws", "ssm", "start-session", "--target", host.instance_id, *(("--region", region[0]) if region else ())),
+        *("--document-name", SSM_DOCUMENT, "--parameters", "portNumber=22"),
+    ]
+
+
+def jump(access: Access, host: Host) -> str | None:
+    """Return the jump host on the way to `host`, None where there is none: Session Manager needs none."""
+    return None if host.reach == "ssm" else access.proxy_jump
+
+
+def through(access: Access, host: Host) -> list[str]:
+    """Return the command whose input and output are a connection to the host's sshd; none where TCP reaches it."""
+    by = jump(access, host)
+    return forward(by, host) if by else proxy_command(host)

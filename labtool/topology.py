@@ -25,7 +25,7 @@ class Host:
     instance_id: str
     state: str  # EC2's: pending, running, stopping, stopped, shutting-down, terminated
     instance_type: str
-    address: str  # where SSH connects
+    address: str  # where SSH connects; the instance id where Session Manager carries it
     private_address: str
     zone: str
     image_id: str
@@ -33,6 +33,9 @@ class Host:
     launched: datetime
     expires: datetime | None = None
     vars: Mapping[str, str] = field(default_factory=dict)  # tags "labtool:var:<name>"
+    root_gib: int = 20
+    reach: str = ""  # private or ssm; '': at its public address, if it has one
+    spot: bool = False
 
     @property
     def running(self) -> bool:

@@ -101,12 +101,7 @@ def test_one_place_tells_the_clouds_apart(path):
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Compare)
         for side in (node.left, *node.comparators)
-        if isinstance(side, ast.Constant) and side.value in ("aws", "local") and not _is_section(node)
+        if isinstance(side, ast.Constant) and side.value in ("aws", "local")
     ]
     known = {"cloud/session.py": 1}  # Target.billed
     assert len(compared) <= known.get(where, 0), f"{where} compares with the name of a cloud"
-
-
-def _is_section(node: ast.Compare) -> bool:
-    """True for the settings' section [local], which is no cloud's name."""
-    return isinstance(node.left, ast.Name) and node.left.id == "key"

@@ -70,3 +70,23 @@ def test_a_jump_host_is_a_setting_of_every_source(tmp_path, monkeypatch, jump):
 def test_what_ssh_would_read_as_more_than_a_host_is_none(jump):
     with pytest.raises(ConfigError, match=r"command line: proxy_jump: must be \[user@\]host"):
         config.load({"proxy_jump": jump})
+
+
+def test_how_hosts_are_launched_has_a_section_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "labtool.toml").write_text('[aws]\nzones = ["us-east-1b"]\nspot = true\n')
+    monkeypatch.setenv("LABTOOL_AWS_ROOT_GIB", "40")
+    found = config.load({"aws": {"placement": "spread"}}).aws
+    assert (found.zones, found.spot, found.root_gib, found.placement) == (("us-east-1b",), True, 40, "spread")
+    monkeypatch.setenv("LABTOOL_AWS_ZONES", "a, b c")
+    assert config.load().aws.zones == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("root_gib = 4", "aws.root_gib"), ('placement = "near"', "aws.placement"), ("zone = 3", "zones")],
+)
+def test_a_wrong_launch_setting_is_named(tmp_path, text, names):
+    (tmp_path / "labtool.toml").write_text(f"[aws]\n{text}\n")
+    with pytest.raises(ConfigError) as told:
+        config.load()
+    assert "labtool.toml" in str(told.value) and names in str(told.value)

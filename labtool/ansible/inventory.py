@@ -56,7 +56,7 @@ def host_vars(lab: str, host: Host, access: Access) -> dict[str, str | int]:
         "ansible_host": host.address,
         "ansible_user": host.login,
         "ansible_ssh_private_key_file": str(access.key),
-        "ansible_ssh_common_args": shlex.join(ssh.options(access)),
+        "ansible_ssh_common_args": shlex.join(ssh.options(access, host=host)),
         "ansible_python_interpreter": INTERPRETER,
         "labtool_lab": lab,
         "labtool_group": host.group,

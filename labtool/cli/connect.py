@@ -9,7 +9,10 @@ from labtool.errors import LabtoolError, NothingThereError
 from labtool.progress import Silent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from labtool.cli.checks import Check
+    from labtool.cloud.request import Options
     from labtool.cloud.session import Session
     from labtool.config import Settings
     from labtool.progress import Progress
@@ -20,6 +23,24 @@ def settings(**flags: Any) -> Settings:
     from labtool import config
 
     return config.load({key: value for key, value in flags.items() if value is not None})
+
+
+def launch_options(chosen: Settings, typed: Mapping[str, Any] | None = None) -> Options:
+    """Return how hosts are launched: the section [aws] for AWS, and for any cloud what was `typed`."""
+    from labtool.cloud.request import Options
+    from labtool.config import AwsSettings
+
+    given = chosen.aws if chosen.cloud == "aws" else AwsSettings.model_validate(dict(typed or {}))
+    return Options(
+        root_gib=given.root_gib,
+        placement=given.placement,
+        zones=given.zones,
+        spot=given.spot,
+        instance_profile=given.instance_profile,
+        vpc=given.vpc,
+        subnet=given.subnet,
+        reach="ssm" if given.ssm else "private" if given.private else None,
+    )
 
 
 def connect(chosen: Settings, progress: Progress, *, ssh_from: str | None = None) -> Session:

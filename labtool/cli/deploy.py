@@ -20,6 +20,15 @@ def deploy_stack(
     yes: options.Yes = False,
     ssh_from: options.SshFrom = None,
     proxy_jump: options.ProxyJump = None,
+    root_gib: options.RootGib = None,
+    placement: options.Placement = None,
+    zone: options.Zone = None,
+    spot: options.Spot = None,
+    instance_profile: options.InstanceProfile = None,
+    vpc: options.Vpc = None,
+    subnet: options.Subnet = None,
+    private: options.Private = None,
+    ssm: options.Ssm = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -32,6 +41,17 @@ def deploy_stack(
     from labtool.cli.display import Display, PlayDisplay
     from labtool.experiment import deploy
 
+    typed_hosts = options.of_hosts(
+        root_gib=root_gib,
+        placement=placement,
+        zones=zone,
+        spot=spot,
+        instance_profile=instance_profile,
+        vpc=vpc,
+        subnet=subnet,
+        private=private,
+        ssm=ssm,
+    )
     chosen = settings(
         cloud=cloud,
         lab=lab,
@@ -41,10 +61,11 @@ def deploy_stack(
         image=image,
         strategy=strategy,
         proxy_jump=proxy_jump,
+        aws=typed_hosts,
     )
     if dry_run:
         with Display() as display:
-            seen = dry.look(chosen, display)
+            seen = dry.look(chosen, display, typed_hosts)
             before = deploy.remembered(seen.session, chosen.lab) if seen.session else {}
             values, specs = wanted(stack, typed, before, seen.lab, type, display)
             foreseen = dry.foresee(seen, specs)
@@ -55,7 +76,7 @@ def deploy_stack(
             foreseen.tell()
             print(f"then, on them:\n{following}")
         return
-    with launching.held(chosen, ssh_from=ssh_from) as work:
+    with launching.held(chosen, ssh_from=ssh_from, typed=typed_hosts) as work:
         before = deploy.remembered(work.session, work.lab.name)
         values, specs = wanted(stack, typed, before, work.lab, type, work.display)
         ready = launching.bring_up(work, specs, yes=yes)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labtool.cli.connect import connect_running
+from labtool.cli.connect import connect_running, launch_options
 from labtool.cli.launching import parse_ttl
 from labtool.topology import GroupSpec, Host, Lab
 
 if TYPE_CHECKING:
     from labtool.cloud.plan import Plan
     from labtool.cloud.price import Price
+    from labtool.cloud.request import Options
     from labtool.cloud.session import Session
     from labtool.config import Settings
     from labtool.progress import Progress
@@ -26,6 +27,7 @@ class Outlook:
 
     lab: Lab
     session: Session | None
+    options: Options  # how hosts would be launched
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,27 @@ class Foreseen:
             print(f"price on AWS: {self.price}")
 
 
-def look(chosen: Settings, progress: Progress) -> Outlook:
-    """Return what a dry run can see."""
+def look(chosen: Settings, progress: Progress, typed: Mapping[str, Any] | None = None) -> Outlook:
+    """Return what a dry run can see; `typed` are the options of how hosts are launched."""
     from labtool.cloud import find
 
     parse_ttl(chosen.ttl)
+    options = launch_options(chosen, typed)
     session = connect_running(chosen, progress)
     lab = find.find_lab(session, chosen.lab) if session else Lab(chosen.lab, chosen.region)
-    return Outlook(lab, session)
+    return Outlook(lab, session, options)
 
 
 def foresee(seen: Outlook, specs: Sequence[GroupSpec]) -> Foreseen:
-    """Return what `specs` would come to; `UsageError` for an instance type that the region does not have."""
+    """Return what `specs` would come to; `UsageError` for what could not be launched."""
     from labtool.cloud import instance_types, plan, price
 
     planned = plan.make(seen.lab, specs)
     types = [each.instance_type for each in planned.launches for _ in each.indexes]
+    seen.options.check(planned.launches)
     if seen.session:
         instance_types.check(seen.session, types)
-    return Foreseen(planned, price.of(types, plan.ROOT_GIB), _after(seen.lab, planned))
+    return Foreseen(planned, price.of(types, seen.options.root_gib), _after(seen.lab, planned))
 
 
 def playbook(stack: Any, lab: Lab, values: Any, strategy: Any) -> str:

@@ -12,6 +12,7 @@ import typer
 
 from labtool.cli import options
 from labtool.errors import LabtoolError, NothingThereError, UsageError
+from labtool.topology import Lab
 
 GROUPS_HELP = "GROUP=COUNT or GROUP=COUNT:TYPE, as web=3 load=1:t3.large. Without any, stopped hosts are started."
 
@@ -25,6 +26,18 @@ def up(
     yes: options.Yes = False,
     ssh_from: options.SshFrom = None,
     proxy_jump: options.ProxyJump = None,
+    at_least: Annotated[
+        int | None, typer.Option("--at-least", help="Go on when this many hosts are ready.", min=1, metavar="N")
+    ] = None,
+    root_gib: options.RootGib = None,
+    placement: options.Placement = None,
+    zone: options.Zone = None,
+    spot: options.Spot = None,
+    instance_profile: options.InstanceProfile = None,
+    vpc: options.Vpc = None,
+    subnet: options.Subnet = None,
+    private: options.Private = None,
+    ssm: options.Ssm = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -39,21 +52,39 @@ def up(
     from labtool.cli.connect import settings
     from labtool.cli.display import Display
 
+    typed = options.of_hosts(
+        root_gib=root_gib,
+        placement=placement,
+        zones=zone,
+        spot=spot,
+        instance_profile=instance_profile,
+        vpc=vpc,
+        subnet=subnet,
+        private=private,
+        ssm=ssm,
+    )
     chosen = settings(
-        cloud=cloud, lab=lab, region=region, instance_type=type, ttl=ttl, image=image, proxy_jump=proxy_jump
+        cloud=cloud,
+        lab=lab,
+        region=region,
+        instance_type=type,
+        ttl=ttl,
+        image=image,
+        proxy_jump=proxy_jump,
+        aws=typed,
     )
     specs = [launching.parse_group(text, chosen.instance_type) for text in groups or ()]
     if dry_run:
         with Display() as display:
-            seen = dry.look(chosen, display)
+            seen = dry.look(chosen, display, typed)
             foreseen = dry.foresee(seen, specs or launching.as_it_is(seen.lab))
         if json:
             render.data(foreseen.data)
         else:
             foreseen.tell()
         return
-    with launching.held(chosen, ssh_from=ssh_from) as work:
-        ready = launching.bring_up(work, specs or launching.as_it_is(work.lab), yes=yes)
+    with launching.held(chosen, ssh_from=ssh_from, typed=typed) as work:
+        ready = launching.bring_up(work, specs or launching.as_it_is(work.lab), yes=yes, at_least=at_least)
     if json:
         render.data([host_data(host) for host in ready])
     else:
@@ -71,15 +102,13 @@ def down(
 ) -> None:
     """End the lab's hosts and all that is theirs.
 
-    Security group and key pair too. Returns when everything is gone.
+    Volumes, security group, key pair and placement groups too. Returns when everything is gone.
     """
-    from datetime import UTC, datetime
-
     from labtool import lock
     from labtool.cli import render
     from labtool.cli.connect import confirm, connect_existing, settings
     from labtool.cli.display import Display
-    from labtool.cloud import end, find, keys
+    from labtool.cloud import clock, end, keys, leftovers
 
     chosen = settings(cloud=cloud, lab=lab, region=region)
     with Display() as display:
@@ -91,10 +120,17 @@ def down(
             else:
                 print(f"nothing to end: {nothing.message}")
             return
+        late: dict[str, list[str]] = {}
         if all or expired:
-            labs = find.find_labs(session)
-            names = [each.name for each in (end.expired(labs, datetime.now(UTC)) if expired else labs)]
-            names += end.leftover(session)
+            found, now = leftovers.find_everything(session), clock.now()
+            if expired:
+                whole = end.expired(found.labs, now)
+                names = [each.name for each in whole] + list(found.abandoned(now))
+                for each in found.labs:
+                    if each not in whole and (ended := end.end_expired_hosts(session, [each], now)):
+                        late[each.name] = ended
+            else:
+                names = [each.name for each in found.labs] + list(found.without_hosts)
             if all and session.target.billed and names:
                 confirm(f"end {len(names)} labs ({', '.join(names)}) of this account in {chosen.region}?", yes=yes)
         else:
@@ -109,13 +145,16 @@ def down(
             except LabtoolError as error:
                 failed.append(error)
     if json:
-        render.data([{"lab": name, "hosts_ended": count} for name, count in counts.items()])
+        every = {name: len(hosts) for name, hosts in late.items()} | counts
+        render.data([{"lab": name, "hosts_ended": count} for name, count in every.items()])
     else:
+        for name, hosts in late.items():
+            print(f"ended in lab {name}, which goes on: {', '.join(hosts)}")
         for name, count in counts.items():
             print(f"lab {name}: {count} host{'s' * (count != 1)} ended, nothing is left")
     if failed:
         raise failed[0] if len(names) == 1 else LabtoolError("; ".join(e.message for e in failed), failed[0].hint)
-    if not counts and not json:
+    if not counts and not late and not json:
         print("no lab to end")
 
 
@@ -133,40 +172,93 @@ def status(
     from labtool.cli import render
     from labtool.cli.connect import connect_existing, settings
     from labtool.cli.display import Display
-    from labtool.cloud import find, plan, price
+    from labtool.cloud import bill, find, leftovers
 
     chosen = settings(cloud=cloud, lab=lab, region=region)
+    found = leftovers.Everything((), ())
     try:
         with Display() as display:
             session = connect_existing(chosen, display)
-            if all or json:  # to a program, none is an answer
-                labs = find.find_labs(session, None if all else [chosen.lab])
+            if all:
+                found = leftovers.find_everything(session)
+            elif json:  # to a program, none is an answer
+                found = leftovers.Everything(tuple(find.find_labs(session, [chosen.lab])), ())
             else:
-                labs = [find.existing(session, chosen.lab)]
+                found = leftovers.Everything((find.existing(session, chosen.lab),), ())
     except NothingThereError:
         if not json:
             raise
-        labs = []
     if json:
         render.data(
             [
                 {
                     "lab": each.name,
                     "region": each.region,
-                    "usd_per_hour": price.of_hosts(each.running, plan.ROOT_GIB).usd_per_hour,
+                    "usd_per_hour": bill.of_hosts(each).usd_per_hour,
                     "hosts": [host_data(host) for host in each],
+                    **({"has": [thing.__dict__ for thing in found.of(each.name)]} if all else {}),
                 }
-                for each in labs
+                for each in [*found.labs, *(Lab(name, chosen.region) for name in found.without_hosts)]
             ]
         )
         return
-    if not labs:
+    if not found.labs:
         print("no hosts in any lab; `labtool up GROUP=COUNT` starts some")
-    where = "costs" if labs and session.target.billed else "would cost on AWS"
-    for each in labs:
-        cost = price.of_hosts(each.running, plan.ROOT_GIB)
+    where = "costs" if session.target.billed else "would cost on AWS"
+    for each in found.labs:
+        cost = bill.of_hosts(each)
         print(f"lab {each.name}: {len(each)} host{'s' * (len(each) != 1)} in {each.region}; {where} {cost}")
         print_hosts(each.hosts)
+        if all:
+            print(f"  and {leftovers.counted(found.of(each.name))}")
+    for name in found.without_hosts:
+        things = found.of(name)
+        hourly = sum(thing.usd_per_hour for thing in things)
+        told = ", ".join(f"{thing.kind} {thing.name}" for thing in things)
+        print(f"lab {name}: no hosts any more, but {told}; {where} ${hourly:.3f} per hour; `labtool down --lab {name}`")
+    if all and session.target.billed:
+        print(f"all of it {where} {found.usd_per_hour}")
+
+
+def extend(
+    ttl: Annotated[str | None, typer.Option("--ttl", help="From now on: 90m, 4h, 2d. [default: 4h]")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="Hosts or groups, comma-separated. [default: all]")] = None,
+    proxy_jump: options.ProxyJump = None,
+    lab: options.LabName = None,
+    cloud: options.Cloud = None,
+    region: options.Region = None,
+    json: options.Json = False,
+) -> None:
+    """Let the lab's hosts live longer.
+
+    Moves the timer on each host, then the tag that tells of it; says which hosts could not be reached.
+    """
+    from labtool.cli import launching, render
+    from labtool.cli.connect import settings
+    from labtool.cloud import clock, find, keys, network
+    from labtool.cloud import extend as extending
+
+    chosen = settings(cloud=cloud, lab=lab, region=region, ttl=ttl, proxy_jump=proxy_jump)
+    expires = clock.now().replace(microsecond=0) + launching.parse_ttl(chosen.ttl)
+    with launching.held(chosen, existing=True) as work:
+        session, found = work.session, find.need_hosts(work.lab)
+        access = keys.need_key(session, found.name)
+        network.admit_caller(session, found.name, work.display)
+        keys.learn(session, found.name, found.running)
+        hosts = list(found) if on in (None, "all") else select(found, on)
+        done = extending.extend(session, hosts, expires, extending.over_ssh(access))
+    if json:
+        render.data({"expires": expires.isoformat(), **done.__dict__})
+    elif done.done:
+        print(f"{len(done.done)} host{'s' * (len(done.done) != 1)} of lab {found.name}: ends in {render.left(expires)}")
+    if done.longer and not json:
+        print(f"left as they are, for they end later: {', '.join(done.longer)}")
+    if done.failed:
+        raise LabtoolError(
+            "not extended, and ending when they would have: "
+            + ", ".join(f"{name} ({why})" for name, why in done.failed.items()),
+            "run the command again; `labtool status` shows when each host ends",
+        )
 
 
 def ssh(
@@ -224,7 +316,9 @@ def exec_(
     if failed:
         raise LabtoolError(
             f"failed on {', '.join(f'{r.host} (exit code {r.code})' for r in failed)}",
-            "`labtool ssh HOST` to look there",
+            "255 is SSH's own: is port 22 admitted from here (`labtool up` admits this machine), is the host up?"
+            if any(result.code == 255 for result in failed)
+            else "`labtool ssh HOST` to look there",
         )
 
 
@@ -261,12 +355,13 @@ def reach(chosen: Any) -> tuple[Any, Any]:
     """Return the running lab and the access to it, host keys known."""
     from labtool.cli.connect import connect_existing
     from labtool.cli.display import Display
-    from labtool.cloud import find, keys
+    from labtool.cloud import find, keys, network
 
     with Display() as display:
         session = connect_existing(chosen, display)
         found = find.need_hosts(find.existing(session, chosen.lab))
         access = keys.need_key(session, found.name)
+        network.admit_if_silent(session, found, access, display)
         keys.learn(session, found.name, found.running)
     return found, access
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from labtool.cli.connect import confirm, connect, connect_existing
+from labtool.cli.connect import confirm, connect, connect_existing, launch_options
 from labtool.cli.display import Display
 from labtool.errors import UsageError
 from labtool.topology import GroupSpec, Lab
 
 if TYPE_CHECKING:
+    from labtool.cloud.request import Options
     from labtool.cloud.session import Session
     from labtool.config import Settings
 
@@ -31,15 +32,26 @@ class Work:
     session: Session
     display: Display
     lab: Lab
+    options: Options
 
 
 @contextmanager
-def held(chosen: Settings, *, ssh_from: str | None = None, existing: bool = False) -> Iterator[Work]:
-    """Connect, hold the lab and find it; `existing`: an error that names the nearest lab where it is not there."""
+def held(
+    chosen: Settings,
+    *,
+    ssh_from: str | None = None,
+    existing: bool = False,
+    typed: Mapping[str, Any] | None = None,
+) -> Iterator[Work]:
+    """Connect, hold the lab and find it; `typed` are the options of how hosts are launched.
+
+    `existing`: an error that names the nearest lab where it is not there.
+    """
     from labtool import lock
     from labtool.cloud import find, keys
 
     parse_ttl(chosen.ttl)
+    options = launch_options(chosen, typed)
     with Display() as display:
         if existing:
             session = connect_existing(chosen, display)
@@ -47,18 +59,19 @@ def held(chosen: Settings, *, ssh_from: str | None = None, existing: bool = Fals
         else:
             session = connect(chosen, display, ssh_from=ssh_from)
         with lock.hold(keys.lab_folder(session, chosen.lab), chosen.lab):
-            yield Work(chosen, session, display, find.find_lab(session, chosen.lab))
+            yield Work(chosen, session, display, find.find_lab(session, chosen.lab), options)
 
 
-def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool) -> Lab:
+def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool, at_least: int | None = None) -> Lab:
     """Launch what is missing of `specs` and return the lab."""
     from labtool.cloud import instance_types, launch, plan, price
 
     planned = plan.make(work.lab, specs)
     types = [each.instance_type for each in planned.launches for _ in each.indexes]
+    work.options.check(planned.launches)
     instance_types.check(work.session, types)
     if planned.launches and work.session.target.billed:
-        cost = price.of(types, plan.ROOT_GIB)
+        cost = price.of(types, work.options.root_gib)
         confirm(f"{len(types)} hosts cost {cost}, for {work.settings.ttl} at most. Go on?", yes=yes)
     return launch.up(
         work.session,
@@ -67,6 +80,8 @@ def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool) -> Lab:
         image=work.settings.image,
         ttl=parse_ttl(work.settings.ttl),
         progress=work.display,
+        options=work.options,
+        at_least=at_least,
     )
 
 

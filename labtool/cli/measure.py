@@ -127,7 +127,7 @@ def measure(
     from labtool import stacks
     from labtool.cli import launching, render
     from labtool.cli.display import PlayDisplay
-    from labtool.cloud import find
+    from labtool.cloud import find, keys, network
     from labtool.experiment import deploy
     from labtool.experiment.profile import Asked, profile
 
@@ -136,6 +136,7 @@ def measure(
     values = workload.values(typed) if workload else {}
     with launching.held(chosen, existing=True) as work:
         lab = find.need_hosts(work.lab)
+        network.admit_if_silent(work.session, lab, keys.access(work.session, lab.name), work.display)
         deployed = deploy.remembered(work.session, lab.name)
         if workload and workload.stack and workload.stack not in deployed:
             raise LabtoolError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,6 +33,44 @@ ProxyJump = Annotated[
         "--proxy-jump", help="Reach the hosts through this one.", metavar="[USER@]HOST[:PORT]", rich_help_panel=WHERE
     ),
 ]
+HOSTS = "How hosts are launched"
+RootGib = Annotated[
+    int | None,
+    typer.Option("--root-gib", help="Root volume, GiB. [default: 20]", min=8, max=16384, rich_help_panel=HOSTS),
+]
+Placement = Annotated[
+    str | None,
+    typer.Option(
+        "--placement",
+        help="Placement group: near each other, or on different hardware.",
+        metavar="cluster|spread|partition",
+        rich_help_panel=HOSTS,
+    ),
+]
+Zone = Annotated[
+    list[str] | None,
+    typer.Option("--zone", help="Zones to try, in order; can be repeated. [default: all]", rich_help_panel=HOSTS),
+]
+Spot = Annotated[bool | None, typer.Option("--spot", help="Spot instances: AWS may end them.", rich_help_panel=HOSTS)]
+InstanceProfile = Annotated[
+    str | None, typer.Option("--instance-profile", help="Name or ARN. [default: none]", rich_help_panel=HOSTS)
+]
+Vpc = Annotated[
+    str | None, typer.Option("--vpc", help="Id or Name tag. [default: the default VPC]", rich_help_panel=HOSTS)
+]
+Subnet = Annotated[str | None, typer.Option("--subnet", help="Id or Name tag.", rich_help_panel=HOSTS)]
+Private = Annotated[
+    bool | None, typer.Option("--private", help="No public address; SSH from within.", rich_help_panel=HOSTS)
+]
+Ssm = Annotated[
+    bool | None, typer.Option("--ssm", help="No public address; SSH by Session Manager.", rich_help_panel=HOSTS)
+]
 SshFrom = Annotated[
     str | None, typer.Option("--ssh-from", help="Network SSH is admitted from. [default: this machine's address]")
 ]
+
+
+def of_hosts(**typed: Any) -> dict[str, Any] | None:
+    """Return the options of how hosts are launched that were typed, as the section [aws] of the settings has them."""
+    given = {name: value for name, value in typed.items() if value is not None and value != []}
+    return given or None

@@ -59,7 +59,7 @@ def copy(access: Access, hosts: Sequence[Host], *, local: str, remote: str, down
         if download and len(hosts) > 1:
             here = str(Path(local) / host.name)
             Path(here).mkdir(parents=True, exist_ok=True)
-        command = ["scp", "-q", "-r", *ssh.options(access), *([there, here] if download else [here, there])]
+        command = ["scp", "-q", "-r", *ssh.options(access, host=host), *([there, here] if download else [here, there])]
         code, said = _run(command, math.inf, stop)
         return f"{host.name}: {said.strip()}" if code else ""
 

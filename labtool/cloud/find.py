@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from labtool.cloud import tags
@@ -11,6 +12,27 @@ from labtool.errors import LabtoolError, unknown
 from labtool.topology import Lab
 
 ALIVE = ("pending", "running", "stopping", "stopped")
+
+
+@dataclass(frozen=True)
+class Look:
+    """A lab as one answer of the API showed it."""
+
+    lab: Lab
+    ids: frozenset[str]  # of all its instances, those that have ended among them
+    unnamed: frozenset[str]  # those whose own index does not stand in their tags yet
+
+
+def look(session: Session, name: str) -> Look:
+    """Look at a lab, and at what has ended of it."""
+    instances = describe(session, [{"Name": f"tag:{tags.LAB}", "Values": [name]}])
+    alive = [instance for instance in instances if instance["State"]["Name"] in ALIVE]
+    hosts = sorted(map(tags.host_of, alive), key=lambda h: (h.group, h.index))
+    return Look(
+        Lab(name, session.target.region, tuple(hosts)),
+        frozenset(instance["InstanceId"] for instance in instances),
+        frozenset(i["InstanceId"] for i in alive if not {tags.INDEX, "Name"} <= set(tags.to_map(i.get("Tags")))),
+    )
 
 
 def find_lab(session: Session, name: str) -> Lab:
@@ -40,7 +62,7 @@ def describe(session: Session, filters: list[dict[str, Any]]) -> list[dict[str, 
     """Return the instances that pass `filters`, every page of them."""
     with told_clearly("reading the instances"):
         pages = session.ec2.get_paginator("describe_instances").paginate(
-            Filters=filters, PaginationConfig={"PageSize": 500}
+            Filters=filters, PaginationConfig={"PageSize": 1000}
         )
         return [
             instance for page in pages for reservation in page["Reservations"] for instance in reservation["Instances"]
@@ -56,6 +78,15 @@ def existing(session: Session, name: str) -> Lab:
     if others:
         raise unknown("lab", name, others)
     return need_hosts(lab)
+
+
+def volumes(session: Session, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the volumes that pass `filters`, every page of them."""
+    with told_clearly("reading the volumes"):
+        pages = session.ec2.get_paginator("describe_volumes").paginate(
+            Filters=filters, PaginationConfig={"PageSize": 500}
+        )
+        return [volume for page in pages for volume in page["Volumes"]]
 
 
 def need_hosts(lab: Lab) -> Lab:

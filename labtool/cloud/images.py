@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from labtool.cloud.session import Session, error_code, told_clearly
-from labtool.errors import CloudError, unknown
+from labtool.errors import CloudError, UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,13 @@ class Distribution:
 
     parameter: str
     login: str
+    ssm_agent: bool = True  # Systems Manager's agent is in the image
 
 
 DISTRIBUTIONS = {
     # https://wiki.debian.org/Cloud/AmazonEC2Image
-    "debian-12": Distribution("/aws/service/debian/release/12/latest/amd64", "admin"),
-    "debian-13": Distribution("/aws/service/debian/release/13/latest/amd64", "admin"),
+    "debian-12": Distribution("/aws/service/debian/release/12/latest/amd64", "admin", ssm_agent=False),
+    "debian-13": Distribution("/aws/service/debian/release/13/latest/amd64", "admin", ssm_agent=False),
     # https://documentation.ubuntu.com/aws/aws-how-to/instances/find-ubuntu-images/
     "ubuntu-22.04": Distribution(
         "/aws/service/canonical/ubuntu/server/22.04/stable/current/amd64/hvm/ebs-gp2/ami-id", "ubuntu"
@@ -63,6 +64,14 @@ def resolve(session: Session, name: str | None) -> Image:
                 f"its own is {session.target.default_image}: leave out --image",
             ) from None
     return _describe(session, parameter["Parameter"]["Value"], wanted.login)
+
+
+def need_ssm_agent(session: Session, name: str | None) -> None:
+    """Refuse an image that Session Manager cannot reach; of an AMI id its owner knows."""
+    name = name or session.target.default_image
+    if name in DISTRIBUTIONS and not DISTRIBUTIONS[name].ssm_agent:
+        able = ", ".join(known for known, each in DISTRIBUTIONS.items() if each.ssm_agent)
+        raise UsageError(f"--ssm: {name} comes without Systems Manager's agent", f"--image, one of {able}")
 
 
 def _describe(session: Session, image_id: str, login: str | None) -> Image:

@@ -14,10 +14,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from labtool import config
-from labtool.cloud import tags
+from labtool.cloud import parallel, tags
 from labtool.cloud.session import Session, error_code, told_clearly
 from labtool.dataset.run import write_text
 from labtool.errors import CloudError, LabtoolError
@@ -26,6 +28,8 @@ from labtool.topology import Host
 
 SOCKET_FOLDER_MOST = 108 - 1 - len("/255.255.255.255") - len(".0123456789abcdef") - 1
 """A Unix socket's path ends at 108 characters (unix(7)); ssh adds a suffix while it connects."""
+CONSOLE_PACE = (15.0, 80.0)
+"""GetConsoleOutput a second, and at once: EC2 admits 20 and 100."""
 KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 KEY = re.compile(r"((?:ssh|ecdsa)-[a-z0-9-]+) (AAAA[A-Za-z0-9+/=]+)")
 
@@ -65,7 +69,7 @@ def pair_name(lab: str) -> str:
     return f"labtool-{lab}"
 
 
-def ensure_key(session: Session, lab: str) -> str:
+def ensure_key(session: Session, lab: str, expires: datetime | None = None) -> str:
     """Make the lab's key pair where it is missing and return its name.
 
     The private key never leaves this user's folder (mode 0600).
@@ -92,17 +96,25 @@ def ensure_key(session: Session, lab: str) -> str:
         )
     if not key.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(key)], check=True)
+    belongs = {tags.LAB: lab} | ({tags.EXPIRES: tags.time_text(expires)} if expires else {})
     with told_clearly(f"importing key pair {name}"):
         try:
             session.ec2.import_key_pair(
                 KeyName=name,
                 PublicKeyMaterial=key.with_suffix(".pub").read_bytes(),
-                TagSpecifications=[{"ResourceType": "key-pair", "Tags": tags.to_list({tags.LAB: lab})}],
+                TagSpecifications=[{"ResourceType": "key-pair", "Tags": tags.to_list(belongs)}],
             )
         except Exception as error:
             if error_code(error) != "InvalidKeyPair.Duplicate":
                 raise
     return name
+
+
+def find_pairs(session: Session, lab: str) -> list[dict[str, Any]]:
+    """Return the lab's key pairs: one, or none."""
+    with told_clearly("reading the key pairs"):
+        answer = session.ec2.describe_key_pairs(Filters=[{"Name": f"tag:{tags.LAB}", "Values": [lab]}])
+    return list(answer["KeyPairs"])
 
 
 def need_key(session: Session, lab: str) -> Access:
@@ -130,17 +142,18 @@ def learn(session: Session, lab: str, hosts: Iterable[Host]) -> list[Host]:
     known = access(session, lab).known_hosts
     folder = known.with_name("host-keys")
     folder.mkdir(exist_ok=True, mode=0o700)
-    waiting = []
     hosts = list(hosts)
-    for host in hosts:
-        file = folder / host.instance_id
-        if file.exists():
-            continue
+    pace = session.pace("GetConsoleOutput", *CONSOLE_PACE)
+
+    def read(host: Host) -> bool:
+        pace.wait()
         keys = host_keys(console_output(session, host.instance_id))
         if keys:
-            write_text(file, "".join(f"{kind} {key}\n" for kind, key in keys), mode=0o600)
-        else:
-            waiting.append(host)
+            write_text(folder / host.instance_id, "".join(f"{kind} {key}\n" for kind, key in keys), mode=0o600)
+        return bool(keys)
+
+    unknown = [host for host in hosts if not (folder / host.instance_id).exists()]
+    waiting = [host for host, shown in zip(unknown, parallel.each(read, unknown), strict=True) if not shown]
     lines = [
         f"{host.address} {line}"
         for host in hosts

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from labtool.topology import Host
-
 DATED = "2025-06"
 REGION = "us-east-1"
 USD_PER_HOUR = {
@@ -59,8 +57,3 @@ def of(types: Iterable[str], root_gib: int) -> Price:
             continue
         total += price + root_gib * GP3_USD_PER_GIB_MONTH / HOURS_PER_MONTH
     return Price(total, tuple(sorted(unknown)))
-
-
-def of_hosts(hosts: Iterable[Host], root_gib: int) -> Price:
-    """Return the price of `hosts`."""
-    return of((host.instance_type for host in hosts), root_gib)

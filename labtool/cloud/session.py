@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from labtool.cloud.parallel import Pace
 from labtool.errors import CloudError
 
 DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"}
@@ -17,6 +18,9 @@ CREDENTIALS = {
     "InvalidClientTokenId",
     "RequestExpired",
 }
+
+
+ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,26 @@ class Session:
     """A boto3 session and its clients."""
 
     target: Target
-    _clients: dict[str, Any] = field(default_factory=dict)
+    _clients: dict[tuple[str, int], Any] = field(default_factory=dict)
     _boto: Any = None
+    _paces: dict[str, Pace] = field(default_factory=dict)
 
-    def client(self, service: str) -> Any:
-        """Return the client of `service`; `CloudError` when there are no credentials."""
-        if service not in self._clients:
-            self._clients[service] = self._make(service)
-        return self._clients[service]
+    def client(self, service: str, attempts: int = ATTEMPTS) -> Any:
+        """Return the client of `service`, which tries a call `attempts` times; `CloudError` without credentials."""
+        if (service, attempts) not in self._clients:
+            self._clients[service, attempts] = self._make(service, attempts)
+        return self._clients[service, attempts]
 
     @property
     def ec2(self) -> Any:
         """EC2's client."""
         return self.client("ec2")
 
-    def _make(self, service: str) -> Any:
+    def pace(self, action: str, per_s: float, burst: float) -> Pace:
+        """Return what keeps the calls of `action` below the rate at which EC2 refuses them."""
+        return self._paces.setdefault(action, Pace(per_s, burst))
+
+    def _make(self, service: str, attempts: int) -> Any:
         import boto3
         from botocore.config import Config
 
@@ -78,7 +87,7 @@ class Session:
             service,
             endpoint_url=self.target.endpoint_url,
             config=Config(
-                retries={"mode": "standard", "total_max_attempts": 8},
+                retries={"mode": "standard", "total_max_attempts": attempts},
                 max_pool_connections=32,
                 connect_timeout=10,
                 user_agent_extra="labtool",

@@ -17,6 +17,10 @@ written when labtool was killed is number AmiLaunchIndex of these."""
 LOGIN = "labtool:login"
 EXPIRES = "labtool:expires"
 OWNER = "labtool:owner"
+ROOT_GIB = "labtool:root_gib"
+"""Size of the root volume, where it is not the usual one."""
+REACH = "labtool:reach"
+"""How SSH reaches a host that has no public address: private (from within its network) or ssm."""
 VAR = "labtool:var:"
 
 
@@ -76,6 +80,8 @@ def host_of(instance: Mapping[str, Any]) -> Host:
     tags = to_map(instance.get("Tags"))
     group, index = tags[GROUP], index_of(instance)
     private = instance.get("PrivateIpAddress", "")
+    reach = tags.get(REACH, "")
+    address = instance["InstanceId"] if reach == "ssm" else private if reach == "private" else ""
     return Host(
         name=f"{group}-{index}",
         group=group,
@@ -83,7 +89,7 @@ def host_of(instance: Mapping[str, Any]) -> Host:
         instance_id=instance["InstanceId"],
         state=instance["State"]["Name"],
         instance_type=instance["InstanceType"],
-        address=instance.get("PublicIpAddress") or private,
+        address=address or instance.get("PublicIpAddress") or private,
         private_address=private,
         zone=instance.get("Placement", {}).get("AvailabilityZone", ""),
         image_id=instance.get("ImageId", ""),
@@ -91,4 +97,7 @@ def host_of(instance: Mapping[str, Any]) -> Host:
         launched=instance["LaunchTime"],
         expires=parse_time(tags.get(EXPIRES)),
         vars={key.removeprefix(VAR): value for key, value in tags.items() if key.startswith(VAR)},
+        root_gib=int(tags.get(ROOT_GIB, "20")),
+        reach=reach,
+        spot=instance.get("InstanceLifecycle") == "spot",
     )

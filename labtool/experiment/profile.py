@@ -25,11 +25,11 @@ from labtool.ansible import inventory
 from labtool.ansible.command import Strategy
 from labtool.ansible.events import Observer
 from labtool.ansible.runner import run_playbook
-from labtool.cloud import keys, plan, price
+from labtool.cloud import bill, interruption, keys, price
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
 from labtool.dataset.run import HostRecord, RunDirectory, RunRecord
-from labtool.errors import LabtoolError, StoppedError
+from labtool.errors import CloudError, LabtoolError, StoppedError
 from labtool.experiment import gather as gathering
 from labtool.experiment import load, machine
 from labtool.experiment.deploy import running_everywhere
@@ -86,18 +86,48 @@ def profile(
     """Measure `asked` on `lab`; the run's tables are built, its report is not.
 
     ^C ends the window early and keeps what there is; a second one, or one outside the window, ends at once:
-    `StoppedError` says what is kept and where.
+    `StoppedError` says what is kept and where. When AWS takes a spot host back, the window ends early too: with a host
+    less it is not the window that was asked for.
     """
     begun = datetime.now(UTC)
     directory = RunDirectory.create(runs, lab.name, asked.name, begun)
     journal = Journal(directory, first_record(session, lab, asked, begun), watcher)
+    early = Early(journal, watcher)
     try:
-        failure = _measure(session, lab, asked, journal, strategy, observers, watcher)
+        failure = _measure(session, lab, asked, journal, strategy, observers, watcher, early)
     except KeyboardInterrupt:
-        raise _stopped(journal) from None
+        raise _stopped(journal, early) from None
     journal.record.ended = datetime.now(UTC)
     journal.save()
     return Measured(directory, failure)
+
+
+class Early:
+    """Why a window ended before its time."""
+
+    def __init__(self, journal: Journal, progress: Progress) -> None:
+        self._journal, self._progress = journal, progress
+        self.hosts: list[str] = []  # that AWS took back
+
+    @property
+    def why(self) -> str:
+        """What ended it, in words."""
+        return f"a spot interruption of {', '.join(self.hosts)}" if self.hosts else "^C"
+
+    def taken_back(self, cancel: threading.Event) -> Callable[[str, str], None]:
+        """Return what notes that AWS takes a host back, and ends the window."""
+
+        def notice(host: str, reason: str) -> None:
+            self.hosts.append(host)
+            now = datetime.now(UTC)
+            self._journal.timeline.row(
+                start=now, host=host, kind="fault", name="spot interruption", status="failed", detail=reason
+            )
+            self._journal.missing("what it did from then on", f"AWS takes it back ({reason})", host)
+            self._progress.line(f"AWS takes {host} back ({reason}): ending early; what was measured is kept")
+            cancel.set()
+
+        return notice
 
 
 def _measure(
@@ -108,13 +138,14 @@ def _measure(
     strategy: Strategy,
     observers: Sequence[Observer],
     watcher: Watcher,
+    early: Early,
 ) -> LabtoolError | None:
     """Measure and gather; return why the workload failed, None where it did not."""
     record = journal.record
     failure: LabtoolError | None = None
     access = keys.access(session, lab.name)
     keys.learn(session, lab.name, lab.running)
-    with interruptible(watcher) as cancel:
+    with interruptible(watcher) as cancel, interruption.watched(session, lab.running, early.taken_back(cancel)):
         _need_collectors(access, lab, journal, cancel, strategy, observers)
         _go_on(cancel)
         gathering.measure_clocks(access, lab.running, journal, "before")
@@ -125,27 +156,32 @@ def _measure(
             record.window_end = datetime.now(UTC)
             record.window_start = record.window_end - timedelta(seconds=asked.seconds)
         else:
-            failure = _live(access, lab, asked, journal, cancel, strategy, observers, watcher)
+            failure = _live(access, lab, asked, journal, cancel, strategy, observers, watcher, early)
             if cancel.is_set():
-                journal.missing("the whole window", "it was ended early by ^C")
+                journal.missing("the whole window", f"it was ended early by {early.why}")
         journal.save()
     gathering.gather(session, access, lab, journal, watcher)
     return failure
 
 
 def _go_on(cancel: threading.Event) -> None:
-    """End at once if ^C came before there was anything to keep."""
+    """End at once if something ended the run before there was anything to keep."""
     if cancel.is_set():
         raise KeyboardInterrupt
 
 
-def _stopped(journal: Journal) -> StoppedError:
+def _stopped(journal: Journal, early: Early) -> LabtoolError:
     """Write down that the run was ended, and return what to tell: what is kept, where, how to have its report."""
     record, path = journal.record, journal.directory.path
     record.ended = datetime.now(UTC)
     if record.window_start is None:
         journal.missing("all of it", "it was ended before the window began")
         journal.save()
+        if early.hosts:
+            return CloudError(
+                f"{early.why} before anything was measured; its log is in {path}",
+                "`labtool up` launches what is missing",
+            )
         return StoppedError(f"interrupted before anything was measured; its log is in {path}", "run the command again")
     stage = record.stages[-1].name if record.stages else "measuring"
     message, hint = f"interrupted in stage `{stage}`; what was measured is kept in {path}", f"`labtool report {path}`"
@@ -163,7 +199,7 @@ def _stopped(journal: Journal) -> StoppedError:
 
 def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> RunRecord:
     """Return what is known of a run before it begins."""
-    hourly = price.of_hosts(lab.running, plan.ROOT_GIB)
+    hourly = bill.of_hosts(lab.running)
     names = ("ansible-core", "ansible-runner", "boto3", "mitogen")
     return RunRecord(
         name=asked.name,
@@ -244,6 +280,7 @@ def _live(
     strategy: Strategy,
     observers: Sequence[Observer],
     watcher: Watcher,
+    early: Early,
 ) -> LabtoolError | None:
     """Watch the hosts for the window, while the workload runs if there is one; the window is noted in the run."""
     record = journal.record
@@ -272,7 +309,7 @@ def _live(
             watcher.left(None)
             record.window_end = datetime.now(UTC)
         if cancel.is_set():
-            stage.outcome, stage.detail = "interrupted", "^C"
+            stage.outcome, stage.detail = "interrupted", early.why
     return failure
 
 

@@ -1,18 +1,19 @@
-"""A cloud for the command line: moto in this process, with hosts that greet at once and an `ssh` that runs here."""
+"""A cloud for the command line: the fake of AWS in virtual time, and an `ssh` that runs here."""
 
 from __future__ import annotations
 
-import functools
 import os
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-IMAGE = "ami-12c6146b"  # one of moto's own
-CONSOLE = (
-    "boot\n-----BEGIN SSH HOST KEY KEYS-----\n"
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ root@host\n-----END SSH HOST KEY KEYS-----\n"
-)
+sys.path.insert(0, str(Path(__file__).parents[1] / "cloud"))
+
+from fake import Account, Aws, VirtualClock, install
+
+from labtool.cloud.session import Session
 
 
 @pytest.fixture
@@ -27,34 +28,22 @@ def told(capfd):
     return tell
 
 
-@functools.cache
-def _boto():
-    """One for all tests: it reads the services' models, and EC2's is 2 MB."""
-    import boto3
-
-    return boto3.Session(region_name="us-east-1")
+@pytest.fixture(scope="session")
+def account():
+    return Account()
 
 
 @pytest.fixture
-def aws(monkeypatch, tmp_path):
-    """AWS as moto plays it, chosen by the environment; returns a session of it."""
-    moto = pytest.importorskip("moto")
-    from moto.ec2.models import amis
-
-    from labtool.cloud import keys, wait
-    from labtool.cloud.session import Session, Target
-
-    monkeypatch.setattr(amis, "AMIS", [image for image in amis.AMIS if image["ami_id"] == IMAGE])
-    monkeypatch.setenv("MOTO_AMIS_PATH", "")
+def aws(account, monkeypatch, tmp_path):
+    """AWS as the fake plays it, chosen by the environment; returns a session of it."""
+    account.reset(Aws(VirtualClock()))
+    install(account.aws, monkeypatch.setattr)
+    client = Session.client
+    monkeypatch.setattr(Session, "client", lambda self, *which, **more: client(account.session, *which, **more))
     monkeypatch.setenv("LABTOOL_CLOUD", "aws")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(wait, "greets", lambda host: True)
-    monkeypatch.setattr(keys, "console_output", lambda session, identity: CONSOLE)
     monkeypatch.chdir(tmp_path)
-    shared = _boto()
-    monkeypatch.setattr("boto3.Session", lambda **_: shared)
-    with moto.mock_aws():
-        yield Session(Target("aws", "us-east-1", caller_cidr="198.51.100.7/32"))
+    return account.session
 
 
 @pytest.fixture
@@ -65,7 +54,7 @@ def kafka(aws):
     from labtool.topology import GroupSpec
 
     specs = [GroupSpec("kafka", 1, "t3.small")]
-    return launch.up(aws, "kafka", specs, image=IMAGE, ttl=timedelta(hours=4), progress=Silent(), deadline_s=5)
+    return launch.up(aws, "kafka", specs, image=None, ttl=timedelta(hours=4), progress=Silent())
 
 
 @pytest.fixture

@@ -1,38 +1,58 @@
-"""Launching, killed and repeated at every point, against moto."""
+"""Launching, growing, killed and repeated, against the fake of AWS."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+from fake import Crash
+from fake.promises import Promises
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labtool.cloud import end, find, keys, launch, network, plan, tags
+from labtool.cloud import clock, end, find, keys, launch, plan, request, tags
+from labtool.cloud.journal import Journal
 from labtool.errors import CloudError
 from labtool.progress import Silent
 from labtool.topology import GroupSpec, VarSpec
 
-IMAGE = "ami-12c6146b"  # one that moto knows
+IMAGE = "debian-12"
 VARS = (VarSpec("kafka_node_id", "index", base=1), VarSpec("kafka_cluster_id", "uuid", scope="lab"))
-pytestmark = pytest.mark.usefixtures("greeting")
+KAFKA = GroupSpec("kafka", 3, "t3.small", VARS)
 
 
-def up(session, *specs, ttl=timedelta(hours=4)):
-    return launch.up(session, "one", specs, image=IMAGE, ttl=ttl, progress=Silent(), deadline_s=5)
+def up(session, *specs, ttl=timedelta(hours=4), **options):
+    return launch.up(session, "one", specs, image=IMAGE, ttl=ttl, progress=Silent(), **options)
+
+
+def down(session):
+    return end.down(session, "one", Silent())
+
+
+def fault(aws, action, kind):
+    """Let the next call of `action` fail."""
+    aws.next_of[action] = kind
 
 
 def test_up_launches_names_and_tags(session):
-    lab = up(session, GroupSpec("kafka", 3, "t3.small", VARS), GroupSpec("load", 1, "t3.micro"))
+    lab = up(session, KAFKA, GroupSpec("load", 1, "t3.micro"))
     assert [h.name for h in lab] == ["kafka-0", "kafka-1", "kafka-2", "load-0"]
     assert [h.vars.get("kafka_node_id") for h in lab] == ["1", "2", "3", None]
     assert len({h.vars["kafka_cluster_id"] for h in lab.groups["kafka"]}) == 1
-    assert all(h.expires and h.expires > datetime.now(UTC) + timedelta(hours=3) for h in lab)
+    assert all(h.expires and h.expires > clock.now() + timedelta(hours=3) for h in lab)
 
 
-def test_a_second_up_changes_nothing(session):
-    first = up(session, GroupSpec("kafka", 2, "t3.small", VARS))
-    assert up(session, GroupSpec("kafka", 2, "t3.small", VARS)) == first
+def test_one_launch_call_a_group(session, aws):
+    up(session, KAFKA, GroupSpec("load", 2, "t3.micro"))
+    assert aws.counted()["RunInstances"] == 2
+
+
+def test_a_second_up_changes_nothing(session, aws):
+    first = up(session, KAFKA)
+    before = dict(aws.counted())
+    assert up(session, KAFKA) == first
+    changed = {a for a, n in aws.counted().items() if n != before.get(a, 0)}
+    assert all(action.startswith("Describe") for action in changed)
 
 
 def test_growing_keeps_the_others(session):
@@ -43,91 +63,103 @@ def test_growing_keeps_the_others(session):
     assert len({h.vars["kafka_cluster_id"] for h in second}) == 1
 
 
-def test_a_lost_host_is_replaced_under_its_own_name(session):
-    first = up(session, GroupSpec("kafka", 3, "t3.small", VARS))
+def test_a_lost_host_is_replaced_under_its_own_name(session, aws):
+    first = up(session, KAFKA)
     session.ec2.terminate_instances(InstanceIds=[first.host("kafka-1").instance_id])
-    second = up(session, GroupSpec("kafka", 3, "t3.small", VARS))
+    aws.pass_time(60)
+    second = up(session, KAFKA)
     assert [h.name for h in second] == ["kafka-0", "kafka-1", "kafka-2"]
     assert second.host("kafka-1").vars["kafka_node_id"] == "2"
     assert second.host("kafka-1").instance_id != first.host("kafka-1").instance_id
 
 
-def test_killed_between_launch_and_tags_then_run_again(session, monkeypatch):
-    def die(*args):
-        raise SystemExit("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(launch, "write_tags", die)
-        with pytest.raises(SystemExit):
-            up(session, GroupSpec("kafka", 3, "t3.small", VARS))
-    assert [h.name for h in find.find_lab(session, "one")] == ["kafka-0", "kafka-1", "kafka-2"]
-    lab = up(session, GroupSpec("kafka", 3, "t3.small", VARS))
-    assert len(lab) == 3
-    names = {tags.to_map(i["Tags"])["Name"] for i in find.describe(session, [])}
-    assert names == {"kafka-0", "kafka-1", "kafka-2"}
-
-
-def test_killed_between_the_journal_and_the_call(session, monkeypatch):
-    def die(*args):
-        raise SystemExit("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(launch, "_run", die)
-        with pytest.raises(SystemExit):
-            up(session, GroupSpec("kafka", 3, "t3.small", VARS))
-    assert len(find.find_lab(session, "one")) == 0
-    assert len(up(session, GroupSpec("kafka", 3, "t3.small", VARS))) == 3
+@pytest.mark.parametrize("kind", ["crash", "crash-after"])
+@pytest.mark.parametrize("action", ["CreateSecurityGroup", "ImportKeyPair", "RunInstances", "CreateTags"])
+@pytest.mark.parametrize("lag", [0.0, 20.0])
+def test_killed_at_a_call_then_run_again(session, aws, action, kind, lag):
+    aws.promises = Promises(lag=lag)
+    fault(aws, action, kind)
+    with pytest.raises(Crash):
+        up(session, KAFKA)
+    aws.revive()
+    lab = up(session, KAFKA)
+    assert [h.name for h in lab] == ["kafka-0", "kafka-1", "kafka-2"]
+    assert len(aws.ec2.instances) == 3
+    assert len({h.vars["kafka_cluster_id"] for h in lab}) == 1
 
 
-def test_killed_between_the_call_and_its_answer_launches_nothing_twice(session, monkeypatch):
-    real = launch._run
-
-    def run_and_die(*args):
-        real(*args)
-        raise SystemExit("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(launch, "_run", run_and_die)
-        with pytest.raises(SystemExit):
-            up(session, GroupSpec("kafka", 3, "t3.small", VARS))
-    assert len(up(session, GroupSpec("kafka", 3, "t3.small", VARS))) == 3
+@pytest.mark.parametrize("kind", ["timeout", "timeout-after", "error", "error-after", "throttle", "unreachable"])
+def test_a_launch_whose_answer_is_lost_is_asked_again_and_made_once(session, aws, kind):
+    fault(aws, "RunInstances", kind)
+    assert len(up(session, KAFKA)) == 3
+    assert len(aws.ec2.instances) == 3
+    asked = [c.parameters["ClientToken"] for c in aws.calls if c.action == "RunInstances"]
+    assert len(asked) == 2 and len(set(asked)) == 1
 
 
-def test_interrupted_during_the_launch_ends_what_it_launched(session, monkeypatch):
+def test_an_instance_nobody_knows_yet_is_waited_for(session, aws):
+    aws.promises = Promises(lag=25.0)
+    assert len(up(session, KAFKA)) == 3
+    assert len(up(session, KAFKA)) == 3
+    assert len(aws.ec2.instances) == 3
+
+
+@pytest.mark.parametrize("kind", ["interrupt", "interrupt-after"])
+@pytest.mark.parametrize("action", ["RunInstances", "CreateTags"])
+def test_interrupted_during_the_launch_ends_what_it_launched(session, aws, action, kind):
+    aws.promises = Promises(lag=5.0)
     up(session, GroupSpec("web", 1, "t3.small"))
-    real = launch._run
-
-    def run_and_interrupt(*args):
-        real(*args)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(launch, "_run", run_and_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            up(session, GroupSpec("kafka", 3, "t3.small", VARS))
+    aws.pass_time(60)
+    fault(aws, action, kind)
+    with pytest.raises(KeyboardInterrupt):
+        up(session, KAFKA)
+    aws.pass_time(60)
     assert [h.name for h in find.find_lab(session, "one")] == ["web-0"]
+    assert [h.name for h in up(session, GroupSpec("web", 1, "t3.small"))] == ["web-0"]
 
 
-def test_down_ends_everything_and_can_be_repeated(session):
-    lab = up(session, GroupSpec("kafka", 2, "t3.small"))
+def test_a_refused_launch_is_not_repeated(session, aws):
+    aws.promises = Promises(vcpus=4)
+    with pytest.raises(CloudError, match="VcpuLimitExceeded"):
+        up(session, KAFKA)
+    assert Journal(keys.lab_folder(session, "one")).open == []
+    assert aws.counted()["RunInstances"] == 1
+
+
+def test_a_refused_group_does_not_make_another_forgotten(session, aws):
+    """One group is launched and its answer lost, the other is refused: the first must not be launched twice."""
+    aws.promises = Promises(vcpus=6)
+    fault(aws, "RunInstances", "timeout-after")
+    with pytest.raises(CloudError, match="VcpuLimitExceeded"):
+        up(session, KAFKA, GroupSpec("load", 1, "t3.small"))
+    assert len(up(session, KAFKA)) == len(aws.ec2.instances) == 3
+
+
+def test_without_permission_the_call_is_named(session, aws):
+    aws.promises = Promises(denied=frozenset({"RunInstances"}))
+    with pytest.raises(CloudError, match="UnauthorizedOperation") as caught:
+        up(session, KAFKA)
+    assert "policy" in caught.value.hint
+
+
+def test_down_ends_everything_and_can_be_repeated(session, aws):
+    lab = up(session, KAFKA)
     access = keys.access(session, "one")
     assert access.key.stat().st_mode & 0o777 == 0o600
-    assert end.down(session, "one", Silent()) == len(lab)
-    assert len(find.find_lab(session, "one")) == 0
-    assert network.find_security_group(session, "one") is None
-    assert session.ec2.describe_key_pairs()["KeyPairs"] == []
+    assert down(session) == len(lab)
+    assert aws.ec2.left() == []
     assert not access.key.exists()
-    assert end.down(session, "one", Silent()) == 0
+    assert down(session) == 0
 
 
-def test_a_foreign_key_pair_is_refused(session, tmp_path, monkeypatch):
+def test_a_foreign_key_pair_is_refused(session, aws, tmp_path, monkeypatch):
     up(session, GroupSpec("kafka", 1, "t3.small"))
     monkeypatch.setenv("LABTOOL_HOME", str(tmp_path))
     with pytest.raises(CloudError, match="made elsewhere"):
         up(session, GroupSpec("kafka", 2, "t3.small"))
 
 
-def test_stopped_hosts_are_started(session):
+def test_stopped_hosts_are_started(session, aws):
     first = up(session, GroupSpec("web", 2, "t3.small"))
     session.ec2.stop_instances(InstanceIds=[h.instance_id for h in first])
     second = up(session, GroupSpec("web", 2, "t3.small"))
@@ -135,97 +167,57 @@ def test_stopped_hosts_are_started(session):
     assert all(h.running for h in second)
 
 
-def test_expired_means_every_host_is(session):
-    lab = up(session, GroupSpec("web", 1, "t3.small"), ttl=timedelta(hours=1))
-    assert end.expired([lab], datetime.now(UTC)) == []
-    assert end.expired([lab], datetime.now(UTC) + timedelta(hours=2)) == [lab]
-
-
-def test_requests_ask_for_what_keeps_a_bill_small():
-    launched = plan.Launch("kafka", (0, 2), "t3.small", "token")
-    request = plan.run_instances(
-        launched,
-        "one",
-        image=plan.Image("ami-1", "admin", "/dev/xvda"),
-        key_name="k",
-        security_group="sg-1",
-        expires=datetime(2026, 1, 1, tzinfo=UTC),
-        owner="me",
-        user_data="",
-    )
-    assert request["InstanceInitiatedShutdownBehavior"] == "terminate"
-    assert request["MetadataOptions"]["HttpTokens"] == "required"
-    assert request["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is True
-    assert {t["ResourceType"] for t in request["TagSpecifications"]} == {"instance", "volume"}
-    assert request["MinCount"] == request["MaxCount"] == 2
-
-
-def test_a_refused_launch_is_not_repeated(session, monkeypatch):
-    from botocore.exceptions import ClientError
-
-    def refuse(**request):
-        answer = {
-            "Error": {"Code": "VcpuLimitExceeded", "Message": "no"},
-            "ResponseMetadata": {"HTTPStatusCode": 400},
-        }
-        raise ClientError(answer, "RunInstances")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(session.ec2, "run_instances", refuse)
-        with pytest.raises(CloudError, match="VcpuLimitExceeded"):
-            up(session, GroupSpec("web", 1, "t3.small"))
-    assert not (keys.lab_folder(session, "one") / "launch.json").exists()
-    assert len(up(session, GroupSpec("web", 1, "t3.small"))) == 1
-
-
-def test_hosts_that_are_not_shown_yet_are_not_launched_again(session, monkeypatch):
-    real = launch._run
-
-    def run_and_die(*args):
-        real(*args)
-        raise SystemExit("killed")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(launch, "_run", run_and_die)
-        with pytest.raises(SystemExit):
-            up(session, GroupSpec("kafka", 2, "t3.small"))
-    describe, looks = find.describe, [0]
-
-    def late(*args):
-        looks[0] += 1
-        return [] if looks[0] <= 4 else describe(*args)
-
-    started = []
-    monkeypatch.setattr(find, "describe", late)
-    # moto has no client tokens: the repeated call must not start instances of its own.
-    monkeypatch.setattr(launch, "_run", lambda s, request: started.append(request["ClientToken"]))
-    lab = up(session, GroupSpec("kafka", 2, "t3.small"))
-    assert len(lab) == 2 and len(started) == 1
-
-
-def test_a_host_that_ends_while_it_starts_is_named(session, monkeypatch):
-    from labtool.cloud import wait
-
-    def greet_or_die(host):
-        session.ec2.terminate_instances(InstanceIds=[host.instance_id])
-        return False
-
-    monkeypatch.setattr(wait, "greets", greet_or_die)
-    with pytest.raises(CloudError, match=r"web-0 \((terminated|shutting-down)"):
-        up(session, GroupSpec("web", 1, "t3.small"))
-
-
-def test_stopped_hosts_of_other_groups_are_not_waited_for(session):
+def test_stopped_hosts_of_other_groups_are_not_waited_for(session, aws):
     lab = up(session, GroupSpec("db", 1, "t3.small"))
     session.ec2.stop_instances(InstanceIds=[lab.hosts[0].instance_id])
+    aws.pass_time(20)
     assert [h.state for h in up(session, GroupSpec("web", 1, "t3.small"))] == ["stopped", "running"]
 
 
-def test_what_labs_left_without_hosts_is_found(session):
-    lab = up(session, GroupSpec("web", 1, "t3.small"))
-    assert end.leftover(session) == []
-    session.ec2.terminate_instances(InstanceIds=[lab.hosts[0].instance_id])
-    assert end.leftover(session) == ["one"]
+def test_a_host_that_ends_while_it_starts_is_named(session, aws):
+    aws.promises = Promises(boot=1000)
+    aws.clock.sleep(0)
+    real = aws.ec2.greets
+
+    def greet_or_die(address):
+        for instance in aws.ec2.instances.values():
+            aws.ec2.end(instance, "Server.InternalError: it broke")
+        return real(address)
+
+    aws.ec2.greets = greet_or_die
+    with pytest.raises(CloudError, match=r"web-0 \((terminated|shutting-down): Server.InternalError"):
+        up(session, GroupSpec("web", 1, "t3.small"))
+
+
+def test_without_the_stragglers(session, aws):
+    aws.promises = Promises(silent=frozenset({"kafka-1"}))
+    lab = up(session, KAFKA, at_least=2)
+    assert [h.name for h in lab] == ["kafka-0", "kafka-2"]
+    assert aws.clock.elapsed < 120
+    with pytest.raises(CloudError, match=r"not ready after 600 s: kafka-1 \(running\)"):
+        up(session, KAFKA)
+
+
+def test_requests_ask_for_what_keeps_a_bill_small(session, aws):
+    up(session, GroupSpec("kafka", 2, "t3.small"))
+    asked = next(call.parameters for call in aws.calls if call.action == "RunInstances")
+    assert asked["InstanceInitiatedShutdownBehavior"] == "terminate"
+    assert asked["MetadataOptions"]["HttpTokens"] == "required"
+    assert asked["BlockDeviceMappings"][0]["Ebs"] == {
+        "VolumeType": "gp3", "VolumeSize": 20, "Encrypted": True, "DeleteOnTermination": True,
+    }  # fmt: skip
+    assert {t["ResourceType"] for t in asked["TagSpecifications"]} == {"instance", "volume"}
+    assert asked["MinCount"] == asked["MaxCount"] == 2
+    assert asked["Monitoring"] == {"Enabled": True}
+
+
+def test_hosts_end_themselves_though_labtool_never_runs_again(session, aws):
+    up(session, KAFKA, ttl=timedelta(hours=1))
+    aws.pass_time(3500)
+    assert len(find.find_lab(session, "one")) == 3
+    aws.pass_time(200)
+    assert len(find.find_lab(session, "one")) == 0
+    assert [left for left in aws.ec2.left() if left.startswith(("i-", "vol-"))] == []
 
 
 @given(st.sets(st.integers(0, 200)).map(sorted))
@@ -235,3 +227,33 @@ def test_indexes_come_back_from_their_tag(indexes):
 
 def test_a_full_group_fits_a_tag():
     assert tags.index_text(range(99)) == "0-98"
+
+
+def test_tokens_change_with_lab_group_launch_and_attempt():
+    one = plan.Launch("kafka", (0,), "t3.small", "first")
+    tokens = [
+        plan.client_token("a", one, 0),
+        plan.client_token("b", one, 0),
+        plan.client_token("a", one, 1),
+        plan.client_token("a", plan.Launch("kafka", (0,), "t3.small", "second"), 0),
+        plan.client_token("a", plan.Launch("load", (0,), "t3.small", "first"), 0),
+    ]
+    assert len(set(tokens)) == 5 and all(len(token) <= 64 for token in tokens)
+    assert request.ROOT_GIB == 20
+
+
+def test_a_call_that_was_carried_out_and_is_then_refused_is_not_made_elsewhere(session, aws):
+    """The answer is lost, and asked again EC2 says that there is no room: what was made must not be made twice."""
+    aws.next_of["RunInstances"] = "error-after"
+    handle = aws.handle
+
+    def handled(service, operation, sent):
+        answer = handle(service, operation, sent)
+        if operation.name == "RunInstances" and aws.counted()["RunInstances"] == 1:
+            aws.next_of["RunInstances"] = "capacity"
+        return answer
+
+    aws.handle = handled
+    lab = up(session, KAFKA)
+    assert len(lab) == len(aws.ec2.instances) == 3
+    assert {host.zone for host in lab} == {"us-east-1a"}

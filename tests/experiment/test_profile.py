@@ -1,10 +1,13 @@
-"""What ^C does to a run, at every stage: what is kept, and what is told."""
+"""What ^C and AWS's taking a host back do to a run, at every stage: what is kept, and what is told."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,12 @@ import pytest
 from labtool import stacks
 from labtool.ansible.result import PlayResult
 from labtool.cloud.session import Session, Target
-from labtool.dataset.run import RunDirectory
-from labtool.errors import StoppedError
+from labtool.dataset.run import RunDirectory, RunRecord
+from labtool.errors import CloudError, StoppedError
 from labtool.experiment import profile
+from labtool.experiment.journal import Journal
+from labtool.experiment.profile import Early
+from labtool.progress import Silent
 
 
 def interrupt(*_, **__):
@@ -173,3 +179,55 @@ def test_the_handler_of_ctrl_c_is_put_back(run):
     with pytest.raises(StoppedError):
         run(clocks=interrupt)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.fixture
+def taken_back(monkeypatch):
+    """Return a function that lets AWS take web-1 back after some seconds of the run."""
+
+    def after(seconds):
+        @contextmanager
+        def watched(session, hosts, notice):
+            timer = threading.Timer(seconds, notice, ("web-1", "marked-for-termination"))
+            timer.start()
+            yield
+            timer.join()
+
+        monkeypatch.setattr(profile.interruption, "watched", watched)
+
+    return after
+
+
+def test_a_spot_interruption_in_the_window_ends_it_and_gathers(run, tmp_path, watcher, taken_back):
+    taken_back(0.3)
+    assert run(seconds=30).failure is None
+    kept = record(tmp_path)
+    assert [stage.outcome for stage in kept.stages] == ["interrupted", "ok", "ok", "ok"]
+    assert kept.stages[0].detail == "a spot interruption of web-1"
+    assert [each.why for each in kept.missing][-1] == "it was ended early by a spot interruption of web-1"
+    assert any("AWS takes web-1 back" in said for said in watcher.said)
+
+
+def test_a_spot_interruption_before_the_window_measures_nothing_and_is_no_interrupt_of_the_user(
+    run, tmp_path, taken_back
+):
+    taken_back(0.0)
+    with pytest.raises(CloudError, match="a spot interruption of web-1 before anything was measured") as told:
+        run(clocks=lambda *_: threading.Event().wait(0.5))
+    assert told.value.exit_code == 1 and "labtool up" in told.value.hint
+    assert record(tmp_path).window_start is None
+
+
+def test_a_spot_interruption_ends_the_window_and_stands_in_the_run(tmp_path):
+    now = datetime.now(UTC)
+    directory = RunDirectory.create(tmp_path, "lab", "profile", now)
+    record = RunRecord(name="profile", lab="lab", cloud="aws", region="us-east-1", started=now)
+    early, cancel = Early(Journal(directory, record, Silent()), Silent()), threading.Event()
+    assert early.why == "^C"
+    early.taken_back(cancel)("web-1", "marked-for-termination")
+    assert cancel.is_set()
+    assert early.why == "a spot interruption of web-1"
+    (row,) = map(json.loads, directory.timeline.read_text().splitlines())
+    assert (row["host"], row["kind"], row["name"]) == ("web-1", "fault", "spot interruption")
+    (missing,) = directory.read().missing
+    assert missing.host == "web-1" and "marked-for-termination" in missing.why

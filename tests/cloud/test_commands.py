@@ -1,0 +1,242 @@
+"""The commands as they are typed, against the fake of AWS; what they ask of it stands in docs/aws.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fake import wire
+from fake.promises import Promises
+
+from labtool.ansible.result import PlayResult
+from labtool.cli import connect as connecting
+from labtool.cli.app import run
+from labtool.cloud import extend as extending
+from labtool.cloud import network, wait
+
+DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
+
+
+@pytest.fixture
+def labtool(session, aws, monkeypatch, capfd, tmp_path):
+    """Give a command line for AWS; returns its exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LABTOOL_CLOUD", "aws")
+    monkeypatch.setattr(connecting, "connect", lambda chosen, progress, ssh_from=None: session)
+    monkeypatch.setattr("labtool.cli.launching.connect", lambda chosen, progress, ssh_from=None: session)
+    monkeypatch.setattr(wait, "greets", lambda host, access: aws.ec2.greets(host.address))
+
+    def given(*words, code=0):
+        capfd.readouterr()
+        got = run(words)
+        said = capfd.readouterr()
+        assert got == code, said.err
+        return said.out, said.err
+
+    return given
+
+
+@pytest.fixture
+def asked(aws):
+    """The actions asked for since the last time, each where it was first asked for."""
+    begun = [0]
+
+    def since():
+        calls = [call.action for call in aws.calls[begun[0] :]]
+        begun[0] = len(aws.calls)
+        return list(dict.fromkeys(calls))
+
+    return since
+
+
+def documented(command):
+    """Return the actions that docs/aws.md gives for a command."""
+    text = DOCS.read_text()
+    block = text.split(f"\n### `{command}`\n", 1)[1].split("```\n", 2)[1]
+    return [line.split()[0] for line in block.splitlines() if line.strip()]
+
+
+def test_the_documented_sequence_is_what_is_asked(labtool, asked, aws, monkeypatch):
+    """Every request was checked against botocore's model on its way, down to enums, patterns and bounds."""
+    labtool("up", "kafka=3", "load=1", "--yes")
+    assert asked() == documented("labtool up kafka=3 load=1")
+    labtool("up", "kafka=3", "load=1", "--yes")
+    assert asked() == documented("labtool up kafka=3 load=1, again")
+    labtool("status", "--all")
+    assert asked() == documented("labtool status --all")
+    monkeypatch.setattr(extending, "over_ssh", lambda access: lambda host, expires: "")
+    labtool("extend", "--ttl", "8h")
+    assert asked() == documented("labtool extend --ttl 8h")
+    labtool("down")
+    assert asked() == documented("labtool down")
+    assert aws.ec2.left() == []
+
+
+def test_deploy_asks_for_what_up_does_and_two_tags_more(labtool, asked, monkeypatch, tmp_path):
+    from labtool.experiment import deploy
+
+    played = []
+
+    def play(playbook, hosts, **options):
+        played.append(sorted(hosts["_meta"]["hostvars"]))
+        return PlayResult(playbook, "ok", {}, (), 0, 0.0, tmp_path / "log")
+
+    monkeypatch.setattr(deploy, "run_playbook", play)
+    labtool("deploy", "kafka-cluster", "--yes")
+    assert asked() == documented("labtool deploy kafka-cluster")
+    assert played == [["kafka-0", "kafka-1", "kafka-2"]]
+
+
+def test_the_metrics_request_of_a_profile_is_valid(session):
+    from datetime import UTC, datetime, timedelta
+
+    import boto3
+
+    from labtool.collect import cloudwatch
+
+    client = boto3.client("cloudwatch", region_name="us-east-1")
+    operation = client.meta.service_model.operation_model("GetMetricData")
+    requests = []
+
+    class Client:
+        def get_metric_data(self, **request):
+            client._convert_to_request_dict(request, operation, "https://monitoring.us-east-1.amazonaws.com", {})
+            wire.check(operation.input_shape, request, "GetMetricData")
+            requests.append(request)
+            return {"MetricDataResults": []}
+
+    hosts = [type("H", (), {"name": f"web-{i}", "instance_id": f"i-{i:017x}"})() for i in range(100)]
+    end = datetime(2026, 1, 1, tzinfo=UTC)
+    planned = cloudwatch.plan(hosts, end - timedelta(hours=1), end)
+    for batch in planned.batches:
+        list(cloudwatch._pages(Client(), planned, batch))
+    assert len(requests) == len(planned.batches)
+    assert documented("labtool profile")[-1] == "GetMetricData"
+
+
+def test_money_is_asked_about_first(labtool, aws):
+    _, said = labtool("up", "kafka=3", code=1)
+    assert "3 hosts cost $0.069 per hour" in said and "--yes" in said
+    assert not any(call.action == "RunInstances" for call in aws.calls)
+
+
+def test_a_dry_run_launches_nothing(labtool, aws):
+    out, _ = labtool("up", "kafka=2:m5.large", "--root-gib", "500", "--dry-run")
+    assert "would launch kafka-0, kafka-1 (m5.large)" in out
+    assert "$0.302" in out  # 2 × 0.096 and a terabyte of disk
+    assert {call.action for call in aws.calls} == {"DescribeInstances", "DescribeInstanceTypes"}
+
+
+def test_a_dry_run_refuses_what_could_not_be_launched(labtool, aws):
+    labtool("up", "web=8", "--placement", "spread", "--dry-run", code=2)
+    out, _ = labtool("deploy", "kafka-cluster", "--root-gib", "500", "--dry-run", "--json")
+    small, _ = labtool("deploy", "kafka-cluster", "--dry-run", "--json")
+    assert json.loads(out)["usd_per_hour"] == pytest.approx(
+        json.loads(small)["usd_per_hour"] + 3 * 480 * 0.08 / 730, abs=1e-4
+    )
+    assert {call.action for call in aws.calls} == {"DescribeInstances", "DescribeInstanceTypes"}
+
+
+def test_options_come_from_the_file_too_and_the_command_line_wins(labtool, aws, tmp_path):
+    (tmp_path / "labtool.toml").write_text(
+        '[aws]\nzones = ["us-east-1c", "us-east-1b"]\nroot_gib = 50\nplacement = "spread"\n'
+    )
+    labtool("up", "web=1", "--root-gib", "60", "--yes")
+    (instance,) = aws.ec2.instances.values()
+    assert instance.data["zone"] == "us-east-1c" and instance.data["placement"] == "labtool-lab-web"
+    assert [v.data["VolumeSize"] for v in aws.ec2.volumes.values()] == [60]
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--placement", "near"], "aws.placement"),
+        (["--root-gib", "4"], "--root-gib"),
+        (["--subnet", "a", "--zone", "us-east-1a", "--zone", "us-east-1b"], "--subnet"),
+        (["--ssm"], "--instance-profile"),
+        (["--at-least", "0"], "--at-least"),
+    ],
+)
+def test_wrong_options_are_usage_errors(labtool, aws, words, names):
+    _, said = labtool("up", "web=2", *words, "--yes", code=2)
+    assert names in said
+    assert not any(call.action.startswith(("Run", "Create")) for call in aws.calls)
+
+
+def test_status_of_all_labs_shows_what_is_left_and_what_it_costs(labtool, aws, session):
+    labtool("up", "web=2", "--lab", "one", "--yes")
+    labtool("up", "web=1", "--lab", "two", "--yes")
+    session.ec2.terminate_instances(
+        InstanceIds=[i.id for i in aws.ec2.instances.values() if i.tags(1e9)["labtool:lab"] == "two"]
+    )
+    aws.pass_time(60)
+    out, _ = labtool("status", "--all")
+    assert "lab one: 2 hosts in us-east-1; costs $0.046 per hour" in out
+    assert "lab two: no hosts any more, but key pair labtool-two, security group labtool-two" in out
+    assert "all of it costs $0.046 per hour" in out
+    data = json.loads(labtool("status", "--all", "--json")[0])
+    assert [(each["lab"], len(each["hosts"]), len(each["has"])) for each in data] == [("one", 2, 4), ("two", 0, 2)]
+
+
+def test_down_expired_ends_what_outlived_its_time_and_nothing_else(labtool, aws):
+    aws.promises = Promises(hung=frozenset({"web-0"}))
+    labtool("up", "web=1", "--lab", "old", "--ttl", "1h", "--yes")
+    aws.pass_time(3700)
+    labtool("up", "web=1", "--lab", "new", "--ttl", "1h", "--yes")
+    out, _ = labtool("down", "--expired")
+    assert out == "lab old: 1 host ended, nothing is left\n"
+    assert all("labtool-old" not in left for left in aws.ec2.left()) and len(aws.ec2.left()) == 4
+
+
+def test_down_expired_ends_single_hosts_of_a_lab_that_goes_on(labtool, aws):
+    aws.promises = Promises(hung=frozenset({"web-0"}))
+    labtool("up", "web=1", "--ttl", "1h", "--yes")
+    aws.pass_time(3700)
+    labtool("up", "web=2", "--ttl", "1h", "--yes")
+    out, _ = labtool("down", "--expired")
+    assert out == "ended in lab lab, which goes on: web-0\n"
+    aws.pass_time(60)
+    (lab,) = json.loads(labtool("status", "--json")[0])
+    assert [host["name"] for host in lab["hosts"]] == ["web-1"]
+    assert json.loads(labtool("down", "--expired", "--json")[0]) == []
+
+
+def test_down_all_asks_first(labtool, aws):
+    labtool("up", "web=1", "--yes")
+    _, said = labtool("down", "--all", code=1)
+    assert "end 1 labs (lab)" in said and len(aws.ec2.left()) == 4
+    labtool("down", "--all", "--yes")
+    assert aws.ec2.left() == []
+
+
+def test_extend_says_which_hosts_it_could_not_reach(labtool, aws, monkeypatch):
+    labtool("up", "web=2", "--yes")
+    monkeypatch.setattr(
+        extending, "over_ssh", lambda access: lambda host, expires: "Connection refused" * (host.name == "web-1")
+    )
+    out, said = labtool("extend", "--ttl", "30d", code=1)
+    assert out.startswith("1 host of lab lab: ends in ")
+    assert "web-1 (Connection refused)" in said
+
+
+def test_a_caller_who_moved_is_admitted_when_a_host_does_not_answer(labtool, aws, session, monkeypatch):
+    from dataclasses import replace
+
+    labtool("up", "web=1", "--yes")
+    monkeypatch.setattr(session, "target", replace(session.target, caller_cidr="203.0.113.9/32"))
+    labtool("inventory")
+    assert aws.calls[-1].action != "RevokeSecurityGroupIngress"  # it answers: nothing is asked
+    monkeypatch.setattr(wait, "greets", lambda host, access: False)
+    _, said = labtool("inventory")
+    assert "this machine's address is 203.0.113.9/32 now" in said
+    assert network.admit_caller(session, "lab") is False
+
+
+def test_without_credentials_the_way_out_is_said(monkeypatch, capfd, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    assert run(["status", "--cloud", "aws"]) == 1
+    assert "aws configure" in capfd.readouterr().err
