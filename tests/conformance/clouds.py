@@ -201,9 +201,13 @@ class Cloud:
 
     def tidy(self) -> None:
         """Remove all that this run made."""
-        if self.instances:
-            self.ec2.terminate_instances(InstanceIds=self.instances)
-            for instance in self.instances:
+        # One that a test has ended may be forgotten by now.
+        known = [{"Name": "instance-id", "Values": self.instances}]
+        pages = self.ec2.get_paginator("describe_instances").paginate(Filters=known)
+        there = [i["InstanceId"] for page in pages for r in page["Reservations"] for i in r["Instances"]]
+        if there:
+            self.ec2.terminate_instances(InstanceIds=there)
+            for instance in there:
                 self.becomes(instance, "terminated")
         for group in self.groups:  # rules that name another group keep that one from being deleted
             rules = self.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
