@@ -14,9 +14,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # A full collection goes through all that the libraries have loaded, which stays anyway: a fifth of the tests' time.
 gc.set_threshold(20_000, 50, 100)
+
+# That the machine was busy with something else is no failure.
+settings.register_profile("labtool", deadline=None)
+settings.load_profile("labtool")
 
 # Started in the background, or by nohup, a program ignores these, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
