@@ -202,10 +202,9 @@ class Cloud:
     def tidy(self) -> None:
         """Remove all that this run made."""
         # One that a test has ended may be forgotten by now.
-        known = [{"Name": "instance-id", "Values": self.instances}]
+        known = [{"Name": "instance-id", "Values": self.instances or ["i-none"]}]
         pages = self.ec2.get_paginator("describe_instances").paginate(Filters=known)
-        there = [i["InstanceId"] for page in pages for r in page["Reservations"] for i in r["Instances"]]
-        if there:
+        if there := [i["InstanceId"] for page in pages for r in page["Reservations"] for i in r["Instances"]]:
             self.ec2.terminate_instances(InstanceIds=there)
             for instance in there:
                 self.becomes(instance, "terminated")

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import clouds
 
-
 _using: list[Iterator[clouds.Cloud]] = []
 
 
