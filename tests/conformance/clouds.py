@@ -203,8 +203,8 @@ class Cloud:
         """Remove all that this run made."""
         # One that a test has ended may be forgotten by now.
         known = [{"Name": "instance-id", "Values": self.instances or ["i-none"]}]
-        pages = self.ec2.get_paginator("describe_instances").paginate(Filters=known)
-        if there := [i["InstanceId"] for page in pages for r in page["Reservations"] for i in r["Instances"]]:
+        found = self.ec2.describe_instances(Filters=known)["Reservations"]
+        if there := [instance["InstanceId"] for each in found for instance in each["Instances"]]:
             self.ec2.terminate_instances(InstanceIds=there)
             for instance in there:
                 self.becomes(instance, "terminated")
