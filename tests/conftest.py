@@ -6,6 +6,7 @@ Tests on hosts share one local cloud of their own, beside any other, and `labtoo
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import signal
@@ -28,9 +29,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory):
+    """A folder for each test; the few that write there make it."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _isolated(monkeypatch, tmp_path_factory, request):
-    home = tmp_path_factory.mktemp("home")
+def _isolated(monkeypatch, _homes, request):
+    home = next(_homes)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "LABTOOL_LAB", "LABTOOL_CLOUD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
