@@ -222,9 +222,10 @@ def exec_(
                 print(f"{result.host.ljust(width)}  {text}".rstrip())
     failed = [result for result in results if result.code != 0]
     if failed:
+        where = command[0] in {*found.groups, *(host.name for host in found)}
         raise LabtoolError(
             f"failed on {', '.join(f'{r.host} (exit code {r.code})' for r in failed)}",
-            "`labtool ssh HOST` to look there",
+            f"`--on {command[0]}` runs a command there" if where else "`labtool ssh HOST` to look there",
         )
 
 
