@@ -3,6 +3,8 @@
 
 VENV := .venv
 RUN := $(VENV)/bin
+# One more than there are cores, since some tests wait; each takes five seconds to begin.
+WORKERS := $(shell n=$$(nproc); echo $$((n < 7 ? n + 1 : 8)))
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
 help: ## List the targets
@@ -17,15 +19,15 @@ demo: setup ## Hosts, a three-broker Kafka cluster, load, a profile and its repo
 test: setup ## Lint and all tests: quick, browser, roles, end to end
 	$(call say,lint)
 	@$(MAKE) --no-print-directory run-lint
-	$(call say,quick tests)
-	@$(RUN)/pytest -q -n 2 -m "not hosts and not browser"
+	$(call say,tests that need no hosts)
+	@$(RUN)/pytest -q -n $(WORKERS) -m "not hosts and not browser"
 	$(call say,the report in a browser)
 	@$(RUN)/pytest -q -m browser
 	$(call say,roles and end to end: real hosts and brokers)
 	@$(RUN)/pytest -v -m hosts
 
 test-quick: setup-python ## The quick tests: under a minute, no hosts needed
-	@$(RUN)/pytest -q -n 2 -m "not hosts and not browser"
+	@$(RUN)/pytest -q -n $(WORKERS) -m "not hosts and not browser and not slow"
 
 test-roles: setup ## The role tests alone
 	@$(RUN)/pytest -v -m hosts tests/roles

@@ -5,18 +5,40 @@ Tests on hosts share one local cloud of their own, beside any other, and `labtoo
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A full collection goes through all that the libraries have loaded, which stays anyway: a fifth of the tests' time.
+gc.set_threshold(20_000, 50, 100)
+
+# That the machine was busy with something else is no failure.
+settings.register_profile("labtool", deadline=None)
+settings.load_profile("labtool")
+
+# Started in the background, or by nohup, a program ignores these, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory):
+    """A folder for each test; the few that write there make it."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
 
 
 @pytest.fixture(autouse=True)
-def _isolated(monkeypatch, tmp_path_factory, request):
-    home = tmp_path_factory.mktemp("home")
+def _isolated(monkeypatch, _homes, request):
+    home = next(_homes)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "LABTOOL_LAB", "LABTOOL_CLOUD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -65,9 +87,8 @@ class Labtool:
         return json.loads(self.run(*words, "--json", **options).stdout)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        # A test run in the background was started with ^C ignored, and what it starts would inherit that.
         return subprocess.Popen(
-            ["env", "--default-signal=INT", sys.executable, "-m", "labtool", *words],
+            [sys.executable, "-m", "labtool", *words],
             cwd=self.folder,
             env=self.env,
             stdin=subprocess.DEVNULL,

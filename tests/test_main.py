@@ -16,7 +16,7 @@ import labtool.cli.app as app
 def run(arguments):
     try:
         print("begun", flush=True)
-        time.sleep(1.5 if arguments else 30)
+        time.sleep(0.5 if arguments else 30)
     except KeyboardInterrupt:
         print("tidied", flush=True)
         return 130

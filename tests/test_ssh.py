@@ -102,12 +102,21 @@ def test_a_closed_connection_ends_all_that_the_line_started(remote):
     assert ran.process.stdout.read() == ""
 
 
-@pytest.mark.parametrize("remote", ["dash"], indirect=True)  # it takes five seconds
+@pytest.fixture
+def fast(tmp_path, monkeypatch):
+    """Seconds of shell lines that are over sooner."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sleep").write_text("#!/bin/sh\nexec /bin/sleep 0.3\n")
+    (tmp_path / "bin" / "sleep").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("fast")
 def test_what_does_not_listen_to_sigterm_is_killed(remote):
     ran = remote("trap '' TERM; echo $$ >$HERE/pid1; while :; do sleep 1; done")
     (pid,) = ran.pids(1)
     ran.close()
-    assert not until(lambda: not lives(pid), 1.5)
+    assert not until(lambda: not lives(pid), 1.0)
     assert until(lambda: not lives(pid), 8)
 
 

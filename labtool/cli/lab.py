@@ -314,12 +314,13 @@ def exec_(
                 print(f"{result.host.ljust(width)}  {text}".rstrip())
     failed = [result for result in results if result.code != 0]
     if failed:
-        raise LabtoolError(
-            f"failed on {', '.join(f'{r.host} (exit code {r.code})' for r in failed)}",
-            "255 is SSH's own: is port 22 admitted from here (`labtool up` admits this machine), is the host up?"
-            if any(result.code == 255 for result in failed)
-            else "`labtool ssh HOST` to look there",
-        )
+        if command[0] in {*found.groups, *(host.name for host in found)}:
+            hint = f"`--on {command[0]}` runs a command there"
+        elif any(result.code == 255 for result in failed):
+            hint = "255 is SSH's own: is port 22 admitted from here (`labtool up` admits this machine), is the host up?"
+        else:
+            hint = "`labtool ssh HOST` to look there"
+        raise LabtoolError(f"failed on {', '.join(f'{r.host} (exit code {r.code})' for r in failed)}", hint)
 
 
 def cp(

@@ -16,6 +16,8 @@ from labtool.ansible.observers import TimelineWriter
 from labtool.ansible.runner import run_playbook
 from labtool.errors import AnsibleError
 
+pytestmark = pytest.mark.slow
+
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 
 

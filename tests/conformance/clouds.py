@@ -201,9 +201,12 @@ class Cloud:
 
     def tidy(self) -> None:
         """Remove all that this run made."""
-        if self.instances:
-            self.ec2.terminate_instances(InstanceIds=self.instances)
-            for instance in self.instances:
+        # One that a test has ended may be forgotten by now.
+        known = [{"Name": "instance-id", "Values": self.instances or ["i-none"]}]
+        found = self.ec2.describe_instances(Filters=known)["Reservations"]
+        if there := [instance["InstanceId"] for each in found for instance in each["Instances"]]:
+            self.ec2.terminate_instances(InstanceIds=there)
+            for instance in there:
                 self.becomes(instance, "terminated")
         for group in self.groups:  # rules that name another group keep that one from being deleted
             rules = self.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]

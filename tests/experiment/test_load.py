@@ -27,6 +27,7 @@ def asked(tmp_path, monkeypatch):
     for name, does in (
         ("ssh", 'for line in "$@"; do :; done\nexec bash -c "$line"'),
         ("sudo", f'echo "$*" >>{file}'),
+        ("sleep", "exec /bin/sleep 0.1"),
     ):
         (folder / name).write_text(f"#!/bin/sh\n{does}\n")
         (folder / name).chmod(0o755)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labtool.localcloud.cloudwatch import cbor
@@ -39,6 +39,9 @@ def test_a_cut_item_is_refused(value):
 
 
 @given(st.binary(max_size=40))
+@example(b"\xa1\x80\x01")  # a list as a key
+@example(b"\xc1\x80")  # a list as a time
+@example(b"\x7f\x01\xff")  # a number as a part of a text
 def test_garbage_is_refused_or_decoded_but_never_crashes(data):
     with contextlib.suppress(ValueError):
         cbor.loads(data)

@@ -14,6 +14,8 @@ from labtool.errors import DataError
 from labtool.report import figure
 from labtool.report.build import build_report
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """Collects ids, links, what is fetched, and whether tags are closed."""

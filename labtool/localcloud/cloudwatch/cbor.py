@@ -62,7 +62,7 @@ def loads(data: bytes) -> Any:
     """Decode one item; `ValueError` if `data` is cut or malformed."""
     try:
         value, end = _decode(data, 0)
-    except (IndexError, struct.error, UnicodeDecodeError, RecursionError) as error:
+    except (IndexError, TypeError, struct.error, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"malformed CBOR: {error}") from None
     if end != len(data):
         raise ValueError("malformed CBOR: something follows the item")
