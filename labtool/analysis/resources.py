@@ -301,12 +301,15 @@ def _memory(data: RunData, found: list[Usage]) -> list[Finding]:
     return said
 
 
+STOLEN = 0.02  # a share of CPU time worth a word
+
+
 def _steal(data: RunData) -> list[Finding]:
     worst = max(
         ((mean(data.signal(host, "cpu_steal", measured=True).v) or 0.0, host) for host in data.hosts),
         default=(0.0, ""),
     )
-    if worst[0] < 0.02:
+    if worst[0] < STOLEN:
         return []
     sentence = (
         f"{fmt.percent(worst[0])} of the CPU time of {worst[1]} was stolen: the machine under it was busy with others, "

@@ -10,7 +10,7 @@ import numpy as np
 from labtool.analysis import format as fmt
 from labtool.analysis.data import RunData, Series
 from labtool.analysis.model import Finding, Severity
-from labtool.analysis.resources import machine_cpus
+from labtool.analysis.resources import STOLEN, machine_cpus
 from labtool.analysis.statistics import gaps
 
 SHORT_S = 60.0
@@ -31,7 +31,7 @@ def findings(data: RunData) -> list[Finding]:
         *_faults(data),
         *_counts(data),
         *_shared_machine(data),
-        *_machine_saturated(data),
+        *_machine_full(data),
         *_shared_disk(data),
         *_clocks(data),
         *_observer(data),
@@ -200,30 +200,34 @@ def _shared_machine(data: RunData) -> list[Finding]:
     ]
 
 
-MACHINE_SATURATED = 0.9
-"""Mean utilisation of the machine from which on its hosts must have waited for processors: with little idle time in
-the mean, the second-to-second peaks have none."""
+MACHINE_FULL = 0.1
+"""Share of the window from which on a machine without idle time is worth a warning: a tail percentile lies inside."""
 
 
-def _machine_saturated(data: RunData) -> list[Finding]:
+def _machine_full(data: RunData) -> list[Finding]:
     """On one machine, say when the machine itself was full: a host's own counters show such waiting as idle time."""
-    busy = machine_utilisation(data)
-    if data.record.cloud != "local" or busy is None or busy < MACHINE_SATURATED:
+    full = machine_share(data, "cpu_full")
+    if data.record.cloud != "local" or full is None or full < MACHINE_FULL:
         return []
+    busy, stolen = machine_share(data, "cpu_busy") or 0.0, machine_share(data, "cpu_stolen") or 0.0
+    others = f", {fmt.percent(stolen)} taken by the machine's own host" if stolen >= STOLEN else ""
     sentence = (
-        f"The machine that carries the hosts was itself {fmt.percent(busy)} busy over the window: the hosts waited for "
-        "its processors, which their own counters cannot show; read every rate as a lower and every latency as an "
-        "upper bound."
+        f"The machine that carries the hosts had no processor time left for {fmt.percent(full)} of the window "
+        f"({fmt.percent(busy)} busy over the whole{others}): the hosts waited for its processors, which their own "
+        "counters cannot show; read every rate as a lower and every latency as an upper bound."
     )
-    brief = f"The machine under the hosts was {fmt.percent(busy)} busy: rates are lower bounds, latencies upper ones."
-    evidence = {"machine_utilisation": busy, "threshold": MACHINE_SATURATED}
-    return [Finding("trust.machine_saturated", "trust", "warning", sentence, "", evidence, brief=brief)]
+    brief = (
+        f"The machine under the hosts was full for {fmt.percent(full)} of the window: rates are lower bounds, "
+        "latencies upper ones."
+    )
+    evidence = {"full": full, "threshold": MACHINE_FULL, "busy": busy, "stolen": stolen}
+    return [Finding("trust.machine_full", "trust", "warning", sentence, "", evidence, brief=brief)]
 
 
-def machine_utilisation(data: RunData) -> float | None:
-    """Return the share of its CPU time the machine spent busy in the window (0…1), None where nobody measured it."""
+def machine_share(data: RunData, name: str) -> float | None:
+    """Return `cpu_busy`, `cpu_stolen` or `cpu_full` of the machine (0…1), None where nobody measured it."""
     try:
-        return float(data.record.machine["cpu_utilisation"])
+        return float(data.record.machine[name])
     except (KeyError, ValueError):
         return None
 

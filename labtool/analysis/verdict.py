@@ -86,7 +86,7 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
         sentence = f"The {who} fell short: {gap}{tail}."
     elif (network := said.get("resource.network")) is not None and network.severity == "problem":
         sentence = f"The rate fell short, {gap}, and the network was saturated{tail}."
-    elif "trust.machine_saturated" in said:
+    elif "trust.machine_full" in said:
         sentence = f"The rate fell short, {gap}{tail}."
     else:
         sentence = f"The rate fell short, {gap}, and nothing that was measured was saturated{tail}."
@@ -109,10 +109,10 @@ def _with_break(sentence: str, broken: str) -> str:
 
 def _busiest_clause(found: list[Usage], said: dict[str, Finding]) -> str:
     top = busiest(found)
-    if full := said.get("trust.machine_saturated"):
+    if full := said.get("trust.machine_full"):
         # What its hosts' counters show is then not what limited them.
-        busy = float(full.evidence["machine_utilisation"] or 0)
-        return f"the machine under the hosts was itself {fmt.percent(busy)} busy"
+        share = float(full.evidence["full"] or 0)
+        return f"the machine under the hosts was itself full for {fmt.percent(share)} of the window"
     if top is None:
         return ""
     return f"the busiest resource was the {RESOURCES[top.resource]} of {top.host} at {fmt.percent(top.peak)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from labtool import stacks
@@ -32,9 +33,8 @@ def gather(session: Session, access: Access, lab: Lab, journal: Journal, progres
         measure_clocks(access, lab.running, journal, "after")
         offsets = clock_rows.latest(clock_rows.read(directory.raw)[0])
         narrow(directory, record, offsets)
-        busy = machine.utilisation(directory, record.window_start, record.window_end)
-        if busy is not None:
-            record.machine["cpu_utilisation"] = f"{busy:.3f}"
+        if used := machine.use(directory, record.window_start, record.window_end):
+            record.machine |= {f"cpu_{name}": f"{share:.3f}" for name, share in asdict(used).items()}
         software.note(access, lab.running, record)
         got = hosts_files.gather(
             access,

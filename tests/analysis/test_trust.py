@@ -119,13 +119,15 @@ def test_flat_is_no_gap():
 
 def test_a_machine_that_was_full_under_its_hosts_is_said():
     def told(**machine):
-        return found(run_data(record=record(cloud="local", machine=machine))).get("trust.machine_saturated")
+        return found(run_data(record=record(cloud="local", machine=machine))).get("trust.machine_full")
 
-    assert "97 % busy" in told(cpu_utilisation="0.970").sentence
-    assert told(cpu_utilisation="0.500") is None
-    assert told(cpu_utilisation="unknown") is None
+    said = told(cpu_full="0.570", cpu_busy="0.880", cpu_stolen="0.350").sentence
+    assert "no processor time left for 57 % of the window (88 % busy over the whole, 35 % taken by" in said
+    assert "taken" not in told(cpu_full="0.570", cpu_busy="0.880", cpu_stolen="0.010").sentence
+    assert told(cpu_full="0.050", cpu_busy="0.880", cpu_stolen="0.350") is None
+    assert told(cpu_full="unknown") is None
     assert told() is None
-    assert "trust.machine_saturated" not in found(run_data(record=record(machine={"cpu_utilisation": "0.97"})))
+    assert "trust.machine_full" not in found(run_data(record=record(machine={"cpu_full": "0.97"})))
 
 
 def counts(claimed, counted):

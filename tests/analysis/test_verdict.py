@@ -113,7 +113,7 @@ def test_kept_up_on_average_is_said_as_that():
 
 
 def test_a_full_machine_is_named_instead_of_a_hosts_own_resource():
-    full = record(cloud="local", machine={"cpu_utilisation": "0.990"})
+    full = record(cloud="local", machine={"cpu_full": "0.990", "cpu_busy": "0.999"})
     assert said(record=full).verdict.sentence == (
-        "The brokers kept up with 10,000 records/s; the machine under the hosts was itself 99 % busy."
+        "The brokers kept up with 10,000 records/s; the machine under the hosts was itself full for 99 % of the window."
     )
