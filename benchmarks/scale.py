@@ -53,7 +53,6 @@ def measure(account: Account, hosts: int) -> dict[str, Any]:
         GroupSpec("load", brokers, "c5.large"),
         GroupSpec("web", hosts - 2 * brokers, "t3.small"),
     ]
-    os.environ["LABTOOL_HOME"] = tempfile.mkdtemp(prefix="labtool-scale-")
     board = Board()
     processor, began = time.process_time(), aws.clock.elapsed
     lab = launch.up(
@@ -86,7 +85,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     account = Account()
-    found = [measure(account, hosts) for hosts in given.hosts]
+    found = []
+    for hosts in given.hosts:
+        with tempfile.TemporaryDirectory(prefix="labtool-scale-") as home:
+            os.environ["LABTOOL_HOME"] = home
+            found.append(measure(account, hosts))
     if given.json:
         print(json.dumps(found))
         return
