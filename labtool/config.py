@@ -76,6 +76,10 @@ class AwsSettings(BaseModel):
     """No public address: SSH comes from within the network."""
     ssm: bool = False
     """No public address either: Session Manager carries SSH."""
+    max_price_per_hour: float | None = Field(default=None, gt=0)
+    """US dollars: a lab that would cost more is not launched."""
+    max_cost: float | None = Field(default=None, gt=0)
+    """US dollars that hosts cost until they end themselves: they live no longer than that."""
 
     @field_validator("zones", mode="before")
     @classmethod

@@ -40,6 +40,8 @@ def launch_options(chosen: Settings, typed: Mapping[str, Any] | None = None) -> 
         vpc=given.vpc,
         subnet=given.subnet,
         reach="ssm" if given.ssm else "private" if given.private else None,
+        max_price_per_hour=given.max_price_per_hour,
+        max_cost=given.max_cost,
     )
 
 

@@ -29,6 +29,8 @@ def deploy_stack(
     subnet: options.Subnet = None,
     private: options.Private = None,
     ssm: options.Ssm = None,
+    max_price_per_hour: options.MaxPrice = None,
+    max_cost: options.MaxCost = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -51,6 +53,8 @@ def deploy_stack(
         subnet=subnet,
         private=private,
         ssm=ssm,
+        max_price_per_hour=max_price_per_hour,
+        max_cost=max_cost,
     )
     chosen = settings(
         cloud=cloud,

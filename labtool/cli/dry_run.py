@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labtool.cli.connect import connect_running, launch_options
-from labtool.cli.launching import parse_ttl
+from labtool.cli.launching import HOUR, lifetime_text, parse_ttl, terms
 from labtool.topology import GroupSpec, Host, Lab
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Outlook:
     lab: Lab
     session: Session | None
     options: Options  # how hosts would be launched
+    ttl: timedelta  # how long they would live
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Foreseen:
 
     plan: Plan
     price: Price
+    span: timedelta  # how long new hosts live
     lab: Lab
 
     @property
@@ -46,6 +48,8 @@ class Foreseen:
             "launch": [{"name": name, "type": each.instance_type} for each in launches for name in each.hosts],
             "start": [host.name for host in self.plan.start],
             "usd_per_hour": self.price.usd_per_hour,
+            "ttl_minutes": self.span.total_seconds() / 60,
+            "usd_at_most": self.price.usd_per_hour * (self.span / HOUR),
             "without_price": list(self.price.unknown),
         }
 
@@ -59,29 +63,30 @@ class Foreseen:
             print("nothing to launch")
         elif self.plan.launches:
             print(f"price on AWS: {self.price}")
+            print(f"they end themselves after {lifetime_text(self.span)}: ${self.data['usd_at_most']:.2f} at most")
 
 
 def look(chosen: Settings, progress: Progress, typed: Mapping[str, Any] | None = None) -> Outlook:
     """Return what a dry run can see; `typed` are the options of how hosts are launched."""
     from labtool.cloud import find
 
-    parse_ttl(chosen.ttl)
+    ttl = parse_ttl(chosen.ttl)
     options = launch_options(chosen, typed)
     session = connect_running(chosen, progress)
     lab = find.find_lab(session, chosen.lab) if session else Lab(chosen.lab, chosen.region)
-    return Outlook(lab, session, options)
+    return Outlook(lab, session, options, ttl)
 
 
 def foresee(seen: Outlook, specs: Sequence[GroupSpec]) -> Foreseen:
     """Return what `specs` would come to; `UsageError` for what could not be launched."""
-    from labtool.cloud import instance_types, plan, price
+    from labtool.cloud import instance_types, plan
 
     planned = plan.make(seen.lab, specs)
-    types = [each.instance_type for each in planned.launches for _ in each.indexes]
     seen.options.check(planned.launches)
     if seen.session:
-        instance_types.check(seen.session, types)
-    return Foreseen(planned, price.of(types, seen.options.root_gib), _after(seen.lab, planned))
+        instance_types.check(seen.session, planned.types)
+    price, span = terms(planned, seen.lab, seen.session, seen.options, seen.ttl)
+    return Foreseen(planned, price, span, _after(seen.lab, planned))
 
 
 def playbook(stack: Any, lab: Lab, values: Any, strategy: Any) -> str:

@@ -38,6 +38,8 @@ def up(
     subnet: options.Subnet = None,
     private: options.Private = None,
     ssm: options.Ssm = None,
+    max_price_per_hour: options.MaxPrice = None,
+    max_cost: options.MaxCost = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -62,6 +64,8 @@ def up(
         subnet=subnet,
         private=private,
         ssm=ssm,
+        max_price_per_hour=max_price_per_hour,
+        max_cost=max_cost,
     )
     chosen = settings(
         cloud=cloud,
@@ -172,7 +176,8 @@ def status(
     from labtool.cli import render
     from labtool.cli.connect import connect_existing, settings
     from labtool.cli.display import Display
-    from labtool.cloud import bill, find, leftovers
+    from labtool.cloud import bill, find, leftovers, price_list
+    from labtool.cloud.price import SHIPPED
 
     chosen = settings(cloud=cloud, lab=lab, region=region)
     found = leftovers.Everything((), ())
@@ -188,13 +193,15 @@ def status(
     except NothingThereError:
         if not json:
             raise
+    types = [host.instance_type for each in found.labs for host in each]
+    prices = price_list.prices(session, types) if types or found.things else SHIPPED
     if json:
         render.data(
             [
                 {
                     "lab": each.name,
                     "region": each.region,
-                    "usd_per_hour": bill.of_hosts(each).usd_per_hour,
+                    "usd_per_hour": bill.of_hosts(each, prices).usd_per_hour,
                     "hosts": [host_data(host) for host in each],
                     **({"has": [thing.__dict__ for thing in found.of(each.name)]} if all else {}),
                 }
@@ -206,18 +213,18 @@ def status(
         print("no hosts in any lab; `labtool up GROUP=COUNT` starts some")
     where = "costs" if session.target.billed else "would cost on AWS"
     for each in found.labs:
-        cost = bill.of_hosts(each)
+        cost = bill.of_hosts(each, prices)
         print(f"lab {each.name}: {len(each)} host{'s' * (len(each) != 1)} in {each.region}; {where} {cost}")
         print_hosts(each.hosts)
         if all:
             print(f"  and {leftovers.counted(found.of(each.name))}")
     for name in found.without_hosts:
         things = found.of(name)
-        hourly = sum(thing.usd_per_hour for thing in things)
+        hourly = sum(prices.of_disk(thing.gib) for thing in things)
         told = ", ".join(f"{thing.kind} {thing.name}" for thing in things)
         print(f"lab {name}: no hosts any more, but {told}; {where} ${hourly:.3f} per hour; `labtool down --lab {name}`")
     if all and session.target.billed:
-        print(f"all of it {where} {found.usd_per_hour}")
+        print(f"all of it {where} {found.price(prices)}")
 
 
 def extend(

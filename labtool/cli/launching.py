@@ -15,12 +15,15 @@ from labtool.errors import UsageError
 from labtool.topology import GroupSpec, Lab
 
 if TYPE_CHECKING:
+    from labtool.cloud.plan import Plan
+    from labtool.cloud.price import Price
     from labtool.cloud.request import Options
     from labtool.cloud.session import Session
     from labtool.config import Settings
 
 GROUP = re.compile(r"([a-z][a-z0-9_]*)=(\d+)(?::([a-z0-9.-]+))?")
 TTL = re.compile(r"(\d+)\s*(m|min|h|d)")
+HOUR = timedelta(hours=1)
 MINUTES = {"m": 1, "min": 1, "h": 60, "d": 24 * 60}
 
 
@@ -64,25 +67,51 @@ def held(
 
 def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool, at_least: int | None = None) -> Lab:
     """Launch what is missing of `specs` and return the lab."""
-    from labtool.cloud import instance_types, launch, plan, price
+    from labtool.cloud import instance_types, launch, plan
 
     planned = plan.make(work.lab, specs)
-    types = [each.instance_type for each in planned.launches for _ in each.indexes]
     work.options.check(planned.launches)
-    instance_types.check(work.session, types)
+    instance_types.check(work.session, planned.types)
+    cost, span = terms(planned, work.lab, work.session, work.options, parse_ttl(work.settings.ttl))
     if planned.launches and work.session.target.billed:
-        cost = price.of(types, work.options.root_gib)
-        confirm(f"{len(types)} hosts cost {cost}, for {work.settings.ttl} at most. Go on?", yes=yes)
+        most = f"${cost.usd_per_hour * (span / HOUR):.2f} in the {lifetime_text(span)} they live at most"
+        confirm(f"{len(planned.types)} hosts cost {cost}, {most}. Go on?", yes=yes)
     return launch.up(
         work.session,
         work.settings.lab,
         specs,
         image=work.settings.image,
-        ttl=parse_ttl(work.settings.ttl),
+        ttl=span,
         progress=work.display,
         options=work.options,
         at_least=at_least,
     )
+
+
+def terms(
+    planned: Plan, lab: Lab, session: Session | None, options: Options, ttl: timedelta
+) -> tuple[Price, timedelta]:
+    """Return what the new hosts of a plan cost and how long they live; `UsageError` beyond what was allowed.
+
+    Without a session, or where hosts cost nothing, at the prices that labtool ships.
+    """
+    from labtool.cloud import bill, price_list
+    from labtool.cloud.price import SHIPPED
+
+    prices = SHIPPED
+    if planned.launches and session:
+        prices = price_list.prices(session, [*planned.types, *(host.instance_type for host in lab)])
+    cost = prices.of(planned.types, options.root_gib, public=not options.reach)
+    if not planned.launches:
+        return cost, ttl
+    bill.hold(cost + bill.of_hosts(planned.kept(lab), prices), options.max_price_per_hour)
+    return cost, bill.lifetime(cost, ttl, options.max_cost)
+
+
+def lifetime_text(span: timedelta) -> str:
+    """Say a lifetime as --ttl takes it: 4h, 90m."""
+    minutes = int(span.total_seconds() // 60)
+    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
 
 
 def as_it_is(lab: Lab) -> list[GroupSpec]:

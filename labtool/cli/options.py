@@ -65,6 +65,21 @@ Private = Annotated[
 Ssm = Annotated[
     bool | None, typer.Option("--ssm", help="No public address; SSH by Session Manager.", rich_help_panel=HOSTS)
 ]
+MaxPrice = Annotated[
+    float | None,
+    typer.Option(
+        "--max-price-per-hour", help="Launch nothing if the lab would cost more.", metavar="USD", rich_help_panel=HOSTS
+    ),
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        help="New hosts end themselves before they cost more, or after --ttl.",
+        metavar="USD",
+        rich_help_panel=HOSTS,
+    ),
+]
 SshFrom = Annotated[
     str | None, typer.Option("--ssh-from", help="Network SSH is admitted from. [default: this machine's address]")
 ]

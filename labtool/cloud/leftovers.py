@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from labtool.cloud import bill, find, price, tags
+from labtool.cloud import find, tags
+from labtool.cloud.price import Price, Prices
 from labtool.cloud.session import Session, told_clearly
 from labtool.topology import Lab
 
@@ -19,7 +20,7 @@ class Thing:
     lab: str
     kind: str
     name: str
-    usd_per_hour: float
+    gib: float  # of a volume
     expires: datetime | None
 
 
@@ -43,12 +44,12 @@ class Everything:
         """The labs without hosts whose time is over: one that is being launched has none yet either."""
         return tuple(lab for lab in self.without_hosts if not any(t.expires and t.expires > now for t in self.of(lab)))
 
-    @property
-    def usd_per_hour(self) -> price.Price:
-        """What all of it costs: hosts that run, and every volume."""
-        hosts = [host for lab in self.labs for host in lab.running]
-        machines = price.of((host.instance_type for host in hosts), 0)
-        return price.Price(machines.usd_per_hour + sum(t.usd_per_hour for t in self.things), machines.unknown)
+    def price(self, prices: Prices) -> Price:
+        """Return what all of it costs: hosts that run, and every volume."""
+        total = Price(sum(prices.of_disk(thing.gib) for thing in self.things), (), prices)
+        for host in (host for lab in self.labs for host in lab.running):
+            total += prices.of([host.instance_type], 0, public=not host.reach)
+        return total
 
 
 def find_everything(session: Session) -> Everything:
@@ -56,7 +57,7 @@ def find_everything(session: Session) -> Everything:
     labs = tuple(find.find_labs(session))
     with_tag = [{"Name": "tag-key", "Values": [tags.LAB]}]
     things = [
-        _thing(volume, "volume", f"{volume['VolumeId']} ({volume['Size']} GiB)", bill.of_volume(volume))
+        _thing(volume, "volume", f"{volume['VolumeId']} ({volume['Size']} GiB)", float(volume["Size"]))
         for volume in find.volumes(session, with_tag)
     ]
     with told_clearly("reading what labs have"):
@@ -82,6 +83,6 @@ def counted(things: Iterable[Thing]) -> str:
     return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in kinds.items())
 
 
-def _thing(each: dict[str, Any], kind: str, name: str, usd_per_hour: float = 0.0) -> Thing:
+def _thing(each: dict[str, Any], kind: str, name: str, gib: float = 0.0) -> Thing:
     own = tags.to_map(each.get("Tags"))
-    return Thing(own.get(tags.LAB, ""), kind, name, usd_per_hour, tags.parse_time(own.get(tags.EXPIRES)))
+    return Thing(own.get(tags.LAB, ""), kind, name, gib, tags.parse_time(own.get(tags.EXPIRES)))

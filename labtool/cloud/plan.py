@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labtool.cloud import tags
 from labtool.topology import GroupSpec, Host, Lab, VarSpec, missing_indexes
@@ -41,6 +41,15 @@ class Plan:
     def empty(self) -> bool:
         """True when the lab already has what is asked."""
         return not self.launches and not self.start
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The instance type of each host that is launched."""
+        return tuple(each.instance_type for each in self.launches for _ in each.indexes)
+
+    def kept(self, lab: Lab) -> tuple[Host, ...]:
+        """Return the hosts of `lab`, as it was planned for, that will run besides the new ones."""
+        return tuple(replace(host, state="running") for host in lab if host.running or host in self.start)
 
 
 def make(lab: Lab, specs: Sequence[GroupSpec], generation: str | None = None) -> Plan:

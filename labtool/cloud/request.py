@@ -29,6 +29,8 @@ class Options:
     vpc: str | None = None  # an id or a Name tag; None: the lab's own, else the default VPC
     subnet: str | None = None  # an id or a Name tag
     reach: Literal["private", "ssm"] | None = None  # None: by a public address, where the network gives one
+    max_price_per_hour: float | None = None  # US dollars, of the whole lab
+    max_cost: float | None = None  # US dollars, of the new hosts until they end themselves
 
     def check(self, launches: tuple[Launch, ...]) -> None:
         """Refuse what could not be launched; `UsageError`."""

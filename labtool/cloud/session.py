@@ -22,6 +22,9 @@ CREDENTIALS = {
 
 ATTEMPTS = 8
 
+ANSWERED_IN = {"pricing": "us-east-1"}
+"""Services that answer for all regions in one."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -85,6 +88,7 @@ class Session:
                 )
         return self._boto.client(
             service,
+            region_name=ANSWERED_IN.get(service),
             endpoint_url=self.target.endpoint_url,
             config=Config(
                 retries={"mode": "standard", "total_max_attempts": attempts},

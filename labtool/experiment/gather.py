@@ -7,9 +7,11 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from labtool import stacks
+from labtool.cloud.price import METRIC_REQUEST_USD
 from labtool.cloud.session import Session
 from labtool.collect import clock, cloudwatch
 from labtool.collect import gather as hosts_files
+from labtool.collect.catalogue import STATISTICS
 from labtool.dataset import build as building
 from labtool.dataset import clock as clock_rows
 from labtool.dataset import parsers, tables
@@ -134,6 +136,8 @@ def pull_cloudwatch(session: Session, journal: Journal) -> None:
     record = journal.record
     assert record.window_start is not None and record.window_end is not None
     wanted = cloudwatch.plan(record.hosts, record.window_start, record.window_end)
+    asked = len(wanted.queries) / len(STATISTICS) * METRIC_REQUEST_USD
+    record.cost["usd_metrics"] = round(float(record.cost.get("usd_metrics", 0)) + asked, 5)
     for missing in cloudwatch.pull(session.client("cloudwatch"), wanted, journal.directory):
         journal.missing(missing.what, missing.why, missing.host)
 

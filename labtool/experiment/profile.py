@@ -25,7 +25,7 @@ from labtool.ansible import inventory
 from labtool.ansible.command import Strategy
 from labtool.ansible.events import Observer
 from labtool.ansible.runner import run_playbook
-from labtool.cloud import bill, interruption, keys, price
+from labtool.cloud import bill, interruption, keys, price_list
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
 from labtool.dataset.run import HostRecord, RunDirectory, RunRecord
@@ -97,7 +97,10 @@ def profile(
         failure = _measure(session, lab, asked, journal, strategy, observers, watcher, early)
     except KeyboardInterrupt:
         raise _stopped(journal, early) from None
-    journal.record.ended = datetime.now(UTC)
+    record = journal.record
+    record.ended = datetime.now(UTC)
+    hours = (record.ended - record.started).total_seconds() / 3600
+    record.cost["usd"] = round(float(record.cost["usd_per_hour"]) * hours + float(record.cost.get("usd_metrics", 0)), 4)
     journal.save()
     return Measured(directory, failure)
 
@@ -199,7 +202,8 @@ def _stopped(journal: Journal, early: Early) -> LabtoolError:
 
 def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> RunRecord:
     """Return what is known of a run before it begins."""
-    hourly = bill.of_hosts(lab.running)
+    prices = price_list.prices(session, (host.instance_type for host in lab.running))
+    hourly = bill.of_hosts(lab.running, prices)
     names = ("ansible-core", "ansible-runner", "boto3", "mitogen")
     return RunRecord(
         name=asked.name,
@@ -220,7 +224,7 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
                 instance_type=host.instance_type,
                 address=host.address,
                 zone=host.zone,
-                price_per_hour_usd=price.of_type(host.instance_type),
+                price_per_hour_usd=prices.hourly.get(host.instance_type),
             )
             for host in lab.running
         ],
@@ -238,7 +242,7 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
         cost={
             "usd_per_hour": round(hourly.usd_per_hour, 4),
             "without": ", ".join(hourly.unknown),
-            "prices": f"{price.REGION}, {price.DATED}",
+            "prices": f"{prices.region}, {prices.dated}",
         },
     )
 

@@ -215,7 +215,13 @@ def _where(by_name: dict[str, Figure]) -> dict[str, str]:
 
 def _costs(data: RunData) -> dict[str, str]:
     """Return the cost record in words: what a local run would cost is said as such."""
-    names = {"usd_per_hour": "per hour", "without": "without the types", "prices": "prices of"}
+    names = {
+        "usd_per_hour": "per hour",
+        "usd": "from the run's start to its end",
+        "usd_metrics": "of it for reading CloudWatch",
+        "without": "without the types",
+        "prices": "prices of",
+    }
     would = "" if data.record.cloud == "aws" else " (would cost on AWS)"
     found = {}
     for key, value in data.record.cost.items():

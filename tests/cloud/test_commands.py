@@ -117,15 +117,43 @@ def test_the_metrics_request_of_a_profile_is_valid(session):
 
 def test_money_is_asked_about_first(labtool, aws):
     _, said = labtool("up", "kafka=3", code=1)
-    assert "3 hosts cost $0.069 per hour" in said and "--yes" in said
+    # t3.small at the list's $0.03, 20 GiB at $0.1 a month, an address, detailed monitoring
+    assert "3 hosts cost $0.122 per hour (list prices of us-east-1" in said and "--yes" in said
+    assert "$0.49 in the 4h they live at most" in said
     assert not any(call.action == "RunInstances" for call in aws.calls)
 
 
 def test_a_dry_run_launches_nothing(labtool, aws):
     out, _ = labtool("up", "kafka=2:m5.large", "--root-gib", "500", "--dry-run")
     assert "would launch kafka-0, kafka-1 (m5.large)" in out
-    assert "$0.302" in out  # 2 × 0.096 and a terabyte of disk
-    assert {call.action for call in aws.calls} == {"DescribeInstances", "DescribeInstanceTypes"}
+    assert "$0.393" in out  # 2 × 0.12, a terabyte of disk at 0.1, and the rest
+    assert {call.action for call in aws.calls} == {"DescribeInstances", "DescribeInstanceTypes", "GetProducts"}
+
+
+def test_a_lab_that_costs_too_much_is_not_launched(labtool, aws):
+    labtool("up", "web=1:m5.large", "--yes", "--max-price-per-hour", "0.2")
+    _, said = labtool("up", "load=1:m5.large", "--yes", "--max-price-per-hour", "0.2", code=2)
+    assert "would cost $0.261 per hour" in said and "--max-price-per-hour 0.2" in said
+    labtool("up", "load=1:m5.large", "--dry-run", "--max-price-per-hour", "0.2", code=2)
+    assert len(aws.ec2.instances) == 1
+
+
+def test_hosts_live_as_long_as_the_money_lasts(labtool, aws):
+    out, _ = labtool("up", "web=10:m5.large", "--max-cost", "2", "--dry-run")
+    assert "they end themselves after 90m: $1.96 at most" in out
+    labtool("up", "web=10:m5.large", "--max-cost", "2", "--yes")
+    (lab,) = json.loads(labtool("status", "--json")[0])
+    ends = {host["expires"] for host in lab["hosts"]}
+    assert len(ends) == 1
+    (request,) = [call.parameters for call in aws.calls if call.action == "RunInstances"]
+    tags = {tag["Key"]: tag["Value"] for tag in request["TagSpecifications"][0]["Tags"]}
+    assert ends == {tags["labtool:expires"].replace("Z", "+00:00")} or ends == {tags["labtool:expires"]}
+    labtool("up", "more=10:m5.large", "--max-cost", "0.2", "--yes", code=2)
+
+
+def test_max_cost_does_not_lengthen_a_life(labtool):
+    out, _ = labtool("up", "web=1", "--max-cost", "100", "--ttl", "1h", "--dry-run")
+    assert "after 1h" in out
 
 
 def test_a_dry_run_refuses_what_could_not_be_launched(labtool, aws):
@@ -133,9 +161,9 @@ def test_a_dry_run_refuses_what_could_not_be_launched(labtool, aws):
     out, _ = labtool("deploy", "kafka-cluster", "--root-gib", "500", "--dry-run", "--json")
     small, _ = labtool("deploy", "kafka-cluster", "--dry-run", "--json")
     assert json.loads(out)["usd_per_hour"] == pytest.approx(
-        json.loads(small)["usd_per_hour"] + 3 * 480 * 0.08 / 730, abs=1e-4
+        json.loads(small)["usd_per_hour"] + 3 * 480 * 0.1 / 730, abs=1e-4
     )
-    assert {call.action for call in aws.calls} == {"DescribeInstances", "DescribeInstanceTypes"}
+    assert {call.action for call in aws.calls} == {"DescribeInstances", "DescribeInstanceTypes", "GetProducts"}
 
 
 def test_options_come_from_the_file_too_and_the_command_line_wins(labtool, aws, tmp_path):
@@ -172,9 +200,9 @@ def test_status_of_all_labs_shows_what_is_left_and_what_it_costs(labtool, aws, s
     )
     aws.pass_time(60)
     out, _ = labtool("status", "--all")
-    assert "lab one: 2 hosts in us-east-1; costs $0.046 per hour" in out
+    assert "lab one: 2 hosts in us-east-1; costs $0.081 per hour" in out
     assert "lab two: no hosts any more, but key pair labtool-two, security group labtool-two" in out
-    assert "all of it costs $0.046 per hour" in out
+    assert "all of it costs $0.081 per hour" in out
     data = json.loads(labtool("status", "--all", "--json")[0])
     assert [(each["lab"], len(each["hosts"]), len(each["has"])) for each in data] == [("one", 2, 4), ("two", 0, 2)]
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from fake.promises import Promises
 
-from labtool.cloud import bill, clock, end, find, launch, leftovers, price
+from labtool.cloud import bill, clock, end, find, launch, leftovers
+from labtool.cloud.price import ADDRESS_USD_PER_HOUR, MONITORING_USD_PER_HOUR, SHIPPED
 from labtool.errors import CloudError
 from labtool.progress import Silent
 from labtool.topology import GroupSpec
@@ -86,17 +87,16 @@ def test_everything_that_any_lab_has_is_found_with_its_price(session, aws):
     assert found.without_hosts == ("two",)
     assert {thing.kind for thing in found.of("two")} == {"volume", "security group", "key pair"}
     assert leftovers.counted(found.of("one")) == "1 key pair, 1 security group, 2 volumes"
-    assert found.usd_per_hour.usd_per_hour == pytest.approx(2 * 0.0208 + 3 * 20 * 0.08 / 730)
-    assert bill.of_hosts(found.labs[0]).usd_per_hour == pytest.approx(2 * (0.0208 + 20 * 0.08 / 730))
+    host = 0.0208 + ADDRESS_USD_PER_HOUR + MONITORING_USD_PER_HOUR
+    assert found.price(SHIPPED).usd_per_hour == pytest.approx(2 * host + 3 * 20 * 0.08 / 730)
+    assert bill.of_hosts(found.labs[0], SHIPPED).usd_per_hour == pytest.approx(2 * (host + 20 * 0.08 / 730))
 
 
 def test_a_stopped_host_costs_its_disk(session, aws):
     lab = up(session, count=1)
     session.ec2.stop_instances(InstanceIds=[lab.hosts[0].instance_id])
     aws.pass_time(30)
-    assert bill.of_hosts(find.find_lab(session, "one")).usd_per_hour == pytest.approx(
-        20 * price.GP3_USD_PER_GIB_MONTH / price.HOURS_PER_MONTH
-    )
+    assert bill.of_hosts(find.find_lab(session, "one"), SHIPPED).usd_per_hour == pytest.approx(20 * 0.08 / 730)
 
 
 def test_expired_means_every_host_is(session):

@@ -127,10 +127,8 @@ class Cloud:
     def image(self) -> images.Image:
         """This distribution's newest image."""
         if not hasattr(self, "_image"):
-            target = Target("conformance", self.region, default_image=self.default_image)
-            session = Session(target)
-            session._clients.update(ec2=self.ec2, ssm=self.ssm)
-            self._image = images.resolve(session, None)
+            target = Target("conformance", self.region, endpoint_url=self.endpoint, default_image=self.default_image)
+            self._image = images.resolve(Session(target, _boto=self.session), None)
         return self._image
 
     default_image = "debian-12"

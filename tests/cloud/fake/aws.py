@@ -73,6 +73,7 @@ class Aws:
         faults: dict[int, str] | None = None,
     ) -> None:
         from fake.ec2 import Ec2
+        from fake.pricing import Pricing
 
         self.clock = clock or VirtualClock()
         self.promises = promises or Promises()
@@ -84,6 +85,7 @@ class Aws:
         self.dead = False
         self.buckets: dict[str, Bucket] = {}
         self.ec2 = Ec2(self)
+        self.pricing = Pricing()
 
     # What a test asks
 
@@ -126,7 +128,8 @@ class Aws:
                 raise Refused("InsufficientInstanceCapacity", "We currently do not have sufficient capacity", 500)
             if parameters.pop("DryRun", False):
                 raise Refused("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
-            check_filters(operation.name, parameters.get("Filters", []))
+            if service == "ec2":
+                check_filters(operation.name, parameters.get("Filters", []))
             answer = wire.answer(operation, self._action(service, operation.name)(parameters))
         except Refused as refused:
             self.refused[refused.code] += 1
@@ -179,7 +182,7 @@ class Aws:
                 raise Refused("RequestLimitExceeded", "Request limit exceeded.", 503)
 
     def _action(self, service: str, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        home: Any = {"ec2": self.ec2, "ssm": self, "sts": self}[service]
+        home: Any = {"ec2": self.ec2, "ssm": self, "sts": self, "pricing": self.pricing}[service]
         found = getattr(home, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), None)
         if found is None:
             raise NotImplementedError(f"the fake has no {service} {name}")
