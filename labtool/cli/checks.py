@@ -49,3 +49,28 @@ def credentials(session: Session) -> Check:
     except CloudError as error:
         return Check("AWS credentials", False, error.message, error.hint or "aws configure")
     return Check("AWS credentials", True, identity["Arn"])
+
+
+def permissions(session: Session) -> list[Check]:
+    """Return a check for each permission that is denied or could not be tried, and one for all others."""
+    from labtool.cloud import permissions
+    from labtool.cloud.session import told_clearly
+    from labtool.errors import CloudError
+
+    try:
+        with told_clearly("trying the permissions"):
+            found = permissions.look(session)
+    except CloudError as error:
+        return [Check("AWS permissions", False, error.message, error.hint or "")]
+    allowed = [each for each in found if each.answer == "allowed"]
+    mend = "docs/aws-policy.json has it: attach it to this user or role"
+    checks = [Check("AWS permissions", True, f"{len(allowed)} of {len(found)} tried and allowed, by dry runs")]
+    checks += [Check(each.action, False, "not allowed", mend) for each in found if each.answer == "denied"]
+    untried: dict[str, list[str]] = {}
+    for each in found:
+        if each.answer == "unknown":
+            untried.setdefault(each.why, []).append(each.action)
+    return checks + [
+        Check(f"{len(actions)} permissions not known", False, f"{', '.join(actions)}: {why}", "", needed=False)
+        for why, actions in untried.items()
+    ]

@@ -90,7 +90,7 @@ def doctor(cloud: options.Cloud = None, json: options.Json = False) -> None:
         for check in found:
             mark = "ok  " if check.ok else "MISS" if check.needed else "note"
             print(f"{mark}  {check.name}: {check.detail}")
-            if not check.ok:
+            if not check.ok and check.mend:
                 print(f"      {check.mend}")
     if not all(check.ok for check in found if check.needed):
         raise typer.Exit(1)

@@ -104,7 +104,9 @@ def needs(chosen: Settings) -> list[Check]:
     from labtool.cli import checks
 
     if chosen.cloud == "aws":
-        return [checks.credentials(connect(chosen, Silent()))]
+        session = connect(chosen, Silent())
+        known = checks.credentials(session)
+        return [known, *(checks.permissions(session) if known.ok else [])]
     from labtool import localcloud
 
     return [checks.Check(c.name, c.ok, c.detail, c.mend, c.needed) for c in localcloud.checks(chosen.local)]

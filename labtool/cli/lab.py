@@ -203,7 +203,7 @@ def status(
                     "region": each.region,
                     "usd_per_hour": bill.of_hosts(each, prices).usd_per_hour,
                     "hosts": [host_data(host) for host in each],
-                    **({"has": [thing.__dict__ for thing in found.of(each.name)]} if all else {}),
+                    **({"has": [thing_data(thing, prices) for thing in found.of(each.name)]} if all else {}),
                 }
                 for each in [*found.labs, *(Lab(name, chosen.region) for name in found.without_hosts)]
             ]
@@ -405,6 +405,17 @@ def host_data(host: Any) -> dict[str, Any]:
         "launched": host.launched.isoformat(),
         "expires": host.expires.isoformat() if host.expires else None,
         "vars": dict(host.vars),
+    }
+
+
+def thing_data(thing: Any, prices: Any) -> dict[str, Any]:
+    """Return something that is no host as JSON data."""
+    return {
+        "kind": thing.kind,
+        "id": thing.id,
+        "name": thing.name,
+        "usd_per_hour": prices.of_disk(thing.gib),
+        "expires": thing.expires.isoformat() if thing.expires else None,
     }
 
 

@@ -19,6 +19,7 @@ class Thing:
 
     lab: str
     kind: str
+    id: str  # by which the API knows it
     name: str
     gib: float  # of a volume
     expires: datetime | None
@@ -57,7 +58,9 @@ def find_everything(session: Session) -> Everything:
     labs = tuple(find.find_labs(session))
     with_tag = [{"Name": "tag-key", "Values": [tags.LAB]}]
     things = [
-        _thing(volume, "volume", f"{volume['VolumeId']} ({volume['Size']} GiB)", float(volume["Size"]))
+        _thing(
+            volume, "volume", volume["VolumeId"], f"{volume['VolumeId']} ({volume['Size']} GiB)", float(volume["Size"])
+        )
         for volume in find.volumes(session, with_tag)
     ]
     with told_clearly("reading what labs have"):
@@ -65,10 +68,10 @@ def find_everything(session: Session) -> Everything:
         groups = [group for page in pages for group in page["SecurityGroups"]]
         pairs = session.ec2.describe_key_pairs(Filters=with_tag)["KeyPairs"]
         placements = session.ec2.describe_placement_groups()["PlacementGroups"]
-    things += [_thing(each, "security group", each["GroupName"]) for each in groups]
-    things += [_thing(each, "key pair", each["KeyName"]) for each in pairs]
+    things += [_thing(each, "security group", each["GroupId"], each["GroupName"]) for each in groups]
+    things += [_thing(each, "key pair", each["KeyName"], each["KeyName"]) for each in pairs]
     things += [
-        _thing(each, "placement group", each["GroupName"])
+        _thing(each, "placement group", each["GroupName"], each["GroupName"])
         for each in placements
         if tags.LAB in tags.to_map(each.get("Tags"))
     ]
@@ -83,6 +86,6 @@ def counted(things: Iterable[Thing]) -> str:
     return ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in kinds.items())
 
 
-def _thing(each: dict[str, Any], kind: str, name: str, gib: float = 0.0) -> Thing:
+def _thing(each: dict[str, Any], kind: str, id: str, name: str, gib: float = 0.0) -> Thing:
     own = tags.to_map(each.get("Tags"))
-    return Thing(own.get(tags.LAB, ""), kind, name, gib, tags.parse_time(own.get(tags.EXPIRES)))
+    return Thing(own.get(tags.LAB, ""), kind, id, name, gib, tags.parse_time(own.get(tags.EXPIRES)))

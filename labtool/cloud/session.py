@@ -124,7 +124,7 @@ def told_clearly(doing: str) -> Iterator[None]:
         message = error.response.get("Error", {}).get("Message", str(error))
         hint = None
         if code in DENIED:
-            hint = "the account's policy does not allow this call; its administrator can"
+            hint = "`labtool doctor --cloud aws` tells what is missing; docs/aws-policy.json has what is needed"
         elif code in CREDENTIALS:
             hint = "renew the credentials (`aws sso login` or `aws configure`) and run the command again"
         raise CloudError(f"{doing}: {code}: {message}", hint) from error

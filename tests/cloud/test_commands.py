@@ -10,31 +10,11 @@ from fake import wire
 from fake.promises import Promises
 
 from labtool.ansible.result import PlayResult
-from labtool.cli import connect as connecting
 from labtool.cli.app import run
 from labtool.cloud import extend as extending
 from labtool.cloud import network, wait
 
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
-
-
-@pytest.fixture
-def labtool(session, aws, monkeypatch, capfd, tmp_path):
-    """Give a command line for AWS; returns its exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LABTOOL_CLOUD", "aws")
-    monkeypatch.setattr(connecting, "connect", lambda chosen, progress, ssh_from=None: session)
-    monkeypatch.setattr("labtool.cli.launching.connect", lambda chosen, progress, ssh_from=None: session)
-    monkeypatch.setattr(wait, "greets", lambda host, access: aws.ec2.greets(host.address))
-
-    def given(*words, code=0):
-        capfd.readouterr()
-        got = run(words)
-        said = capfd.readouterr()
-        assert got == code, said.err
-        return said.out, said.err
-
-    return given
 
 
 @pytest.fixture

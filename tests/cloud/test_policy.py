@@ -1,37 +1,125 @@
-"""The policy in docs/aws.md allows what labtool asks, and nothing else."""
+"""docs/aws-policy.json allows what labtool asks, on what is a lab's, and nothing else."""
 
 from __future__ import annotations
 
+import copy
 import json
-import re
+from contextlib import suppress
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import pytest
+from botocore.exceptions import ClientError
+from fake import Aws, VirtualClock, install
+from fake.policy import Policy, many
+
+from labtool.cli.app import run
+from labtool.cloud import extend as extending
+
+POLICY = json.loads((Path(__file__).parents[2] / "docs" / "aws-policy.json").read_text())
+BEYOND_THE_FAKE = {"cloudwatch:GetMetricData"}
+DENIED = {"UnauthorizedOperation"}
 
 
-def allowed():
-    text = (ROOT / "docs" / "aws.md").read_text()
-    (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    (statement,) = json.loads(block)["Statement"]
-    assert statement["Effect"] == "Allow"
-    return set(statement["Action"])
+def live(session, aws, monkeypatch):
+    """Type all there is to type, once; what goes wrong is found in `aws.refused`."""
+    monkeypatch.setattr(extending, "over_ssh", lambda access: lambda host, expires: "")
+    run(["up", "web=2", "--placement", "cluster", "--type", "m5.large", "--yes"])
+    run(["up", "web=2", "load=1", "--spot", "--type", "t3.smal", "--yes"])  # misspelt
+    run(["up", "web=2", "load=1", "--spot", "--yes"])
+    stopped = next((i for i in aws.ec2.instances.values() if i.alive(aws.clock.elapsed)), None)
+    if stopped:
+        held, aws.policy = aws.policy, None  # by somebody else
+        session.ec2.stop_instances(InstanceIds=[stopped.id])
+        aws.pass_time(60)
+        aws.policy = held
+        run(["up"])
+        with monkeypatch.context() as moved:
+            from dataclasses import replace
+
+            moved.setattr(session, "target", replace(session.target, caller_cidr="203.0.113.9/32"))
+            run(["up"])
+    run(["extend", "--ttl", "8h"])
+    with suppress(ClientError):
+        session.ec2.describe_spot_instance_requests()  # as a profile of spot instances asks
+    run(["status", "--all"])
+    if stopped:
+        held, aws.policy = aws.policy, None
+        session.ec2.terminate_instances(InstanceIds=[stopped.id])
+        for volume in aws.ec2.volumes.values():
+            if volume.data["instance"] == stopped.id:
+                volume.deleted = float("inf")  # it was made to stay
+        aws.pass_time(60)
+        aws.policy = held
+    run(["down"])
 
 
-def asked():
-    """Return the EC2 actions that the source names: methods of the client, paginators, names given as text."""
-    import boto3
+@pytest.fixture
+def lived(account, session, labtool, monkeypatch, tmp_path, capfd):
+    """Return what a life under a policy was refused, and what it left."""
+    count = iter(range(100))
 
-    client = boto3.client("ec2", region_name="us-east-1")
-    methods = client.meta.method_to_api_mapping
-    source = "\n".join(
-        path.read_text()
-        for folder in ("cloud", "experiment", "collect")
-        for path in (ROOT / "labtool" / folder).glob("*.py")
-    )
-    words = set(re.findall(r"\b[a-z]+_[a-z_]+\b", source))
-    return {f"ec2:{methods[word]}" for word in words if word in methods}
+    def under(policy):
+        monkeypatch.setenv("LABTOOL_HOME", str(tmp_path / str(next(count))))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(next(count))))
+        account.reset(Aws(VirtualClock()))
+        install(account.aws, monkeypatch.setattr)
+        account.aws.policy = policy and Policy(policy)
+        live(session, account.aws, monkeypatch)
+        capfd.readouterr()
+        return account.aws
+
+    return under
 
 
-def test_the_policy_allows_what_is_asked_and_nothing_else():
-    others = {"cloudwatch:GetMetricData", "ssm:GetParameter"}
-    assert allowed() == asked() | others
+def test_the_policy_is_enough(lived):
+    without, within = lived(None), lived(POLICY)
+    assert not DENIED & set(within.refused)
+    assert within.ec2.left() == []
+    assert {call.action for call in within.calls} == {call.action for call in without.calls}
+
+
+def narrower():
+    """Yield the policy without each of its actions, resources and values of conditions."""
+    for at, statement in enumerate(POLICY["Statement"]):
+        for part in ("Action", "Resource"):
+            for each in many(statement[part]):
+                less = copy.deepcopy(POLICY)
+                less["Statement"][at][part] = [other for other in many(statement[part]) if other != each]
+                yield pytest.param(less, each, id=f"{statement['Sid']}-{each}")
+        for operator, test in statement.get("Condition", {}).items():
+            for key, values in test.items():
+                for each in many(values):
+                    less = copy.deepcopy(POLICY)
+                    less["Statement"][at]["Condition"][operator][key] = [v for v in many(values) if v != each]
+                    yield pytest.param(less, each, id=f"{statement['Sid']}-{key}-{each}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("policy", "left_out"), list(narrower()))
+def test_nothing_of_it_can_be_left_out(lived, policy, left_out):
+    if left_out not in BEYOND_THE_FAKE:
+        assert DENIED & set(lived(policy).refused)
+
+
+def test_what_is_not_a_labs_cannot_be_touched(account, session, labtool):
+    labtool("up", "web=1", "--yes")
+    ec2 = account.aws.ec2
+    (instance,), (volume,) = ec2.instances.values(), ec2.volumes.values()
+    calls = [
+        ("DeleteVolume", {"VolumeId": volume.id}),
+        ("TerminateInstances", {"InstanceIds": [instance.id]}),
+        ("CreateTags", {"Resources": [instance.id], "Tags": []}),
+    ]
+    policy = Policy(POLICY)
+    assert [policy.refusal(account.aws, "ec2", *call) for call in calls] == ["", "", ""]
+    for thing in (instance, volume):
+        thing.tagged.append((account.aws.clock.elapsed, {"Name": "a stranger's"}))
+    assert all(call[0] in policy.refusal(account.aws, "ec2", *call) for call in calls)
+
+
+def test_a_refused_call_names_the_action_and_the_way_out(account, labtool):
+    policy = copy.deepcopy(POLICY)
+    policy["Statement"][0]["Action"].remove("ec2:DescribeVpcs")
+    account.aws.policy = Policy(policy)
+    _, said = labtool("up", "web=1", "--yes", code=1)
+    assert "ec2:DescribeVpcs" in said and "labtool doctor --cloud aws" in said

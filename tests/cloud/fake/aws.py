@@ -18,6 +18,7 @@ from botocore.retries import quota
 from fake import promises as published
 from fake import wire
 from fake.clock import VirtualClock
+from fake.policy import Policy
 from fake.promises import Bucket, Promises
 from fake.state import check_filters
 
@@ -86,6 +87,7 @@ class Aws:
         self.buckets: dict[str, Bucket] = {}
         self.ec2 = Ec2(self)
         self.pricing = Pricing()
+        self.policy: Policy | None = None  # None: an administrator of the account
 
     # What a test asks
 
@@ -116,6 +118,9 @@ class Aws:
         self._before(fault, operation, request)
         try:
             self._throttle(operation.name, parameters)
+            denied = self.policy and self.policy.refusal(self, service, operation.name, parameters)
+            if denied:
+                raise Refused("UnauthorizedOperation", f"You are not authorized to perform {denied}.", 403)
             if operation.name in self.promises.denied:
                 raise Refused("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
             if fault == "throttle":
@@ -182,7 +187,7 @@ class Aws:
                 raise Refused("RequestLimitExceeded", "Request limit exceeded.", 503)
 
     def _action(self, service: str, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        home: Any = {"ec2": self.ec2, "ssm": self, "sts": self, "pricing": self.pricing}[service]
+        home: Any = {"ec2": self.ec2, "ssm": self, "sts": self, "pricing": self.pricing, "cloudwatch": self}[service]
         found = getattr(home, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), None)
         if found is None:
             raise NotImplementedError(f"the fake has no {service} {name}")
@@ -196,6 +201,10 @@ class Aws:
         if value is None:
             raise Refused("ParameterNotFound", f"{asked['Name']} not found")
         return {"Parameter": {"Name": asked["Name"], "Type": "String", "Value": value, "Version": 1}}
+
+    def get_metric_data(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Know no metric."""
+        return {"MetricDataResults": [{"Id": each["Id"], "Values": []} for each in asked["MetricDataQueries"]]}
 
     def get_caller_identity(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Say who asks."""

@@ -17,7 +17,7 @@ class Pricing:
 
     def get_products(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Answer one product a page."""
-        wanted = {each["Field"]: each["Value"] for each in asked["Filters"]}
+        wanted = {each["Field"]: each["Value"] for each in asked.get("Filters", [])}
         found = [product for product in self._all() if self._matches(product, wanted)]
         first = int(asked.get("NextToken", 0))
         more = {"NextToken": str(first + 1)} if first + 1 < len(found) else {}

@@ -24,7 +24,7 @@ def parse(operation: Any, request: Any) -> dict[str, Any]:
     body = request.body or b""
     if isinstance(body, str):
         body = body.encode()
-    if operation.service_model.metadata["protocol"] == "json":
+    if operation.service_model.resolved_protocol == "json":
         found = json.loads(body or b"{}")
     else:
         tree: dict[str, Any] = {}
@@ -36,7 +36,7 @@ def parse(operation: Any, request: Any) -> dict[str, Any]:
             for part in path:
                 at = at.setdefault(part, {})
             at[last] = value
-        ec2 = operation.service_model.metadata["protocol"] == "ec2"
+        ec2 = operation.service_model.resolved_protocol == "ec2"
         found = _read(operation.input_shape, tree, ec2) if operation.input_shape else {}
     check(operation.input_shape, found, operation.name)
     return dict(found)
@@ -117,7 +117,7 @@ class _Raw(BytesIO):
 
 def answer(operation: Any, values: Mapping[str, Any]) -> AWSResponse:
     """Write an answer."""
-    protocol = operation.service_model.metadata["protocol"]
+    protocol = operation.service_model.resolved_protocol
     if protocol == "json":
         plain = json.dumps(values, default=lambda v: v.timestamp() if isinstance(v, datetime) else str(v))
         return _response(200, plain.encode(), "application/x-amz-json-1.1")
@@ -130,7 +130,7 @@ def answer(operation: Any, values: Mapping[str, Any]) -> AWSResponse:
 
 def refusal(operation: Any, code: str, message: str, status: int) -> AWSResponse:
     """Write an error as the service writes it."""
-    protocol = operation.service_model.metadata["protocol"]
+    protocol = operation.service_model.resolved_protocol
     if protocol == "json":
         return _response(status, json.dumps({"__type": code, "message": message}).encode(), "application/json")
     error = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
