@@ -25,9 +25,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from labtool import content
 from labtool.ansible import command as commands
 from labtool.ansible import inventory as inventories
+from labtool.ansible import watchdog
 from labtool.ansible.command import PlayCommand, Strategy
 from labtool.ansible.events import Observer, PlaybookFinished, from_runner
 from labtool.ansible.inventory import Inventory
@@ -88,7 +91,7 @@ def execute(
         raise AnsibleError("ansible-playbook is not installed beside labtool", "pip install ansible-core")
     folder = Path(tempfile.mkdtemp(prefix="labtool-ansible-"))
     try:
-        with LogWriter(log) as writer:
+        with LogWriter(log) as writer, watchdog.kept(folder):
             result = _Execution(command, folder, [writer, *observers], cancel or threading.Event(), log).run()
     except (LabtoolError, KeyboardInterrupt):
         shutil.rmtree(folder, ignore_errors=True)
@@ -189,7 +192,7 @@ class _Execution:
         if not (self.cancel.is_set() or self.interrupted.is_set() or self.bug is not None):
             return False
         # Before ansible-runner kills the leader of the group: afterwards nobody knows whose the others were.
-        _end(self.folder)
+        watchdog.end(self.folder, psutil.Process().children(recursive=True))
         return True
 
     def _result(self, elapsed_s: float) -> PlayResult:
@@ -236,21 +239,6 @@ def _write_inventory(folder: Path, inventory: Inventory) -> Path:
     if shared.is_dir():
         (path.parent / "group_vars").symlink_to(shared)
     return path
-
-
-def _end(folder: Path) -> None:
-    """Kill the processes that the call of Ansible in `folder` started on this machine, whatever group they are in.
-
-    Shared SSH connections are not among them: they have left our family, and others may use them.
-    """
-    import psutil
-
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if str(process.environ().get("AWX_ISOLATED_DATA_DIR", "")).startswith(str(folder)):
-                process.kill()
-        except psutil.Error:  # it ended by itself
-            continue
 
 
 @contextmanager

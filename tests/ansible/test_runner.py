@@ -266,8 +266,9 @@ def test_an_observers_error_ends_ansible_and_is_raised(playbook, tmp_path, folde
     assert not (kept / "artifacts" / "play" / "command").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_ansible_and_is_told(playbook, tmp_path, number):
+@pytest.fixture
+def labtool_process(playbook, tmp_path, folders):
+    """A process that runs a long playbook by labtool, which has begun; and what tells Ansible's processes."""
     path = playbook("- name: Wait long\n  ansible.builtin.command: sleep 30\n")
     program = tmp_path / "program.py"
     program.write_text(
@@ -293,9 +294,28 @@ def test_a_signal_ends_ansible_and_is_told(playbook, tmp_path, number):
             sys.exit(130)
         """)
     )
-    child = subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    env = {**os.environ, "TMPDIR": str(folders)}
+    child = subprocess.Popen(
+        [sys.executable, program], stdout=subprocess.PIPE, text=True, start_new_session=True, env=env
+    )
     assert child.stdout.readline() == "started\n"
     time.sleep(0.3)
+    return child, str(path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_ansible_and_is_told(labtool_process, number):
+    child, mark = labtool_process
     child.send_signal(number)
     assert child.wait(10) == 130
-    assert gone(str(path))
+    assert gone(mark)
+
+
+def test_nothing_outlives_a_labtool_that_was_killed(labtool_process, folders):
+    child, mark = labtool_process
+    assert ours(mark) and list(folders.iterdir())
+    child.kill()
+    child.wait()
+    assert gone(mark, within_s=10)
+    assert gone(str(folders))  # the watchdog too
+    assert not list(folders.glob("labtool-*"))  # the variables of the call may be secret
