@@ -18,7 +18,7 @@ GROUPS_HELP = "GROUP=COUNT or GROUP=COUNT:TYPE, as web=3 load=1:t3.large. Withou
 
 
 def up(
-    groups: Annotated[list[str] | None, typer.Argument(help=GROUPS_HELP, metavar="[GROUP=COUNT]…")] = None,
+    groups: Annotated[list[str] | None, typer.Argument(help=GROUPS_HELP, metavar="GROUP=COUNT")] = None,
     type: options.Type = None,
     image: options.Image = None,
     ttl: options.Ttl = None,

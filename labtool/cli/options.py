@@ -12,21 +12,26 @@ Cloud = Annotated[
     typer.Option("--cloud", help="local (this machine) or aws.", rich_help_panel=WHERE, metavar="local|aws"),
 ]
 LabName = Annotated[
-    str | None, typer.Option("--lab", "-l", help="The lab's name. [default: lab]", rich_help_panel=WHERE)
+    str | None,
+    typer.Option("--lab", "-l", metavar="NAME", help="The lab's name. [default: lab]", rich_help_panel=WHERE),
 ]
-Region = Annotated[str | None, typer.Option("--region", help="AWS region.", rich_help_panel=WHERE)]
+Region = Annotated[str | None, typer.Option("--region", metavar="REGION", help="AWS region.", rich_help_panel=WHERE)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before spending money.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Ttl = Annotated[
-    str | None, typer.Option("--ttl", help="New hosts end themselves after this: 90m, 4h, 2d. [default: 4h]")
+    str | None,
+    typer.Option("--ttl", metavar="TIME", help="New hosts end themselves after this: 90m, 4h, 2d. [default: 4h]"),
 ]
 Strategy = Annotated[
     str | None,
     typer.Option("--strategy", help="How Ansible works: mitogen (fast) or linear.", metavar="mitogen|linear"),
 ]
-Type = Annotated[str | None, typer.Option("--type", help="Instance type of new hosts, as t3.medium.")]
-Image = Annotated[str | None, typer.Option("--image", help="debian-12, ubuntu-24.04, amazon-linux-2023 or an AMI id.")]
+Type = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Instance type of new hosts, as t3.medium.")]
+Image = Annotated[
+    str | None,
+    typer.Option("--image", metavar="IMAGE", help="debian-12, ubuntu-24.04, amazon-linux-2023 or an AMI id."),
+]
 ProxyJump = Annotated[
     str | None,
     typer.Option(
@@ -36,7 +41,9 @@ ProxyJump = Annotated[
 HOSTS = "How hosts are launched"
 RootGib = Annotated[
     int | None,
-    typer.Option("--root-gib", help="Root volume, GiB. [default: 20]", min=8, max=16384, rich_help_panel=HOSTS),
+    typer.Option(
+        "--root-gib", metavar="GIB", help="Root volume, GiB. [default: 20]", min=8, max=16384, rich_help_panel=HOSTS
+    ),
 ]
 Placement = Annotated[
     str | None,
@@ -49,16 +56,22 @@ Placement = Annotated[
 ]
 Zone = Annotated[
     list[str] | None,
-    typer.Option("--zone", help="Zones to try, in order; can be repeated. [default: all]", rich_help_panel=HOSTS),
+    typer.Option(
+        "--zone", metavar="ZONE", help="Zones to try, in order; can be repeated. [default: all]", rich_help_panel=HOSTS
+    ),
 ]
 Spot = Annotated[bool | None, typer.Option("--spot", help="Spot instances: AWS may end them.", rich_help_panel=HOSTS)]
 InstanceProfile = Annotated[
-    str | None, typer.Option("--instance-profile", help="Name or ARN. [default: none]", rich_help_panel=HOSTS)
+    str | None,
+    typer.Option("--instance-profile", metavar="NAME", help="Name or ARN. [default: none]", rich_help_panel=HOSTS),
 ]
 Vpc = Annotated[
-    str | None, typer.Option("--vpc", help="Id or Name tag. [default: the default VPC]", rich_help_panel=HOSTS)
+    str | None,
+    typer.Option("--vpc", metavar="VPC", help="Id or Name tag. [default: the default VPC]", rich_help_panel=HOSTS),
 ]
-Subnet = Annotated[str | None, typer.Option("--subnet", help="Id or Name tag.", rich_help_panel=HOSTS)]
+Subnet = Annotated[
+    str | None, typer.Option("--subnet", metavar="SUBNET", help="Id or Name tag.", rich_help_panel=HOSTS)
+]
 Private = Annotated[
     bool | None, typer.Option("--private", help="No public address; SSH from within.", rich_help_panel=HOSTS)
 ]
@@ -81,7 +94,8 @@ MaxCost = Annotated[
     ),
 ]
 SshFrom = Annotated[
-    str | None, typer.Option("--ssh-from", help="Network SSH is admitted from. [default: this machine's address]")
+    str | None,
+    typer.Option("--ssh-from", metavar="CIDR", help="Network SSH is admitted from. [default: this machine's address]"),
 ]
 
 
