@@ -15,12 +15,11 @@ from pathlib import Path
 
 import boto3
 
-from labtool.cloud import price
+from labtool.cloud.price import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 HOSTS, HOST_TYPE, ROOT_GIB = 5, "t3.micro", 8
 MINUTES = 30  # at most; most of it is waiting for consoles
-PUBLIC_ADDRESS_USD_PER_HOUR = 0.005  # https://aws.amazon.com/vpc/pricing/
 CALLS = {
     "ec2": (
         "authorize_security_group_egress", "authorize_security_group_ingress", "create_security_group", "create_tags",
@@ -41,13 +40,12 @@ CALLS = {
 
 def announcement(account: str, region: str) -> str:
     """Return what is about to happen."""
-    hosts = price.of([HOST_TYPE] * HOSTS, ROOT_GIB)
-    most = (hosts.usd_per_hour + HOSTS * PUBLIC_ADDRESS_USD_PER_HOUR) * MINUTES / 60
+    most = SHIPPED.of([HOST_TYPE] * HOSTS, ROOT_GIB).usd_per_hour * MINUTES / 60
     calls = "\n".join(f"  {service}: {', '.join(names)}" for service, names in CALLS.items())
     return (
         f"The conformance suite runs in AWS account {account}, region {region}.\n"
         f"It launches {HOSTS} {HOST_TYPE} with public addresses for {MINUTES} minutes at most: ${most:.2f} at most "
-        f"(list prices of {price.REGION}, {price.DATED}).\n"
+        f"({SHIPPED}).\n"
         "It makes security groups, a key pair, a role and an instance profile, all named labtool-conformance-…, and "
         f"removes everything at its end.\nCalls:\n{calls}"
     )

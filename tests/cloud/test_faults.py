@@ -47,6 +47,7 @@ stories = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,

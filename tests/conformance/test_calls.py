@@ -29,7 +29,7 @@ def test_every_call_of_the_suite_is_announced_and_no_other():
 
 def test_the_announcement_has_account_price_and_calls():
     told = tool().announcement("123456789012", "us-east-1")
-    for word in ("123456789012", "us-east-1", "5 t3.micro", "$0.04 at most", "run_instances", "delete_role"):
+    for word in ("123456789012", "us-east-1", "5 t3.micro", "$0.05 at most", "run_instances", "delete_role"):
         assert word in told
 
 
