@@ -33,5 +33,5 @@ def asked():
 
 
 def test_the_policy_allows_what_is_asked_and_nothing_else():
-    others = {"cloudwatch:GetMetricData", "ssm:GetParameter"}
+    others = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "ssm:GetParameter"}
     assert allowed() == asked() | others
