@@ -42,7 +42,8 @@ class Query:
     @property
     def about(self) -> str:
         """The dimensions as they stand in the table: `InstanceId=i-1,VolumeId=vol-1`."""
-        return ",".join(f"{name}={value}" for name, value in self.dimensions or (("InstanceId", self.instance_id),))
+        kept = self.dimensions or ((("InstanceId", self.instance_id),) if self.instance_id else ())
+        return ",".join(f"{name}={value}" for name, value in kept)
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,12 @@ def test_the_average_is_sum_by_sample_count_of_the_same_pull(run):
     }
 
 
+def test_a_metric_without_dimensions_is_about_nothing_in_particular(run):
+    wanted = planned([], listed=[Listed("", "", "mine", "orders", ())])
+    cloudwatch.pull(FakeCloudWatch(), wanted, run)
+    assert {(row["host"], row["dimensions"], row["instance_id"]) for row in table(run)} == {("", "", "")}
+
+
 def test_a_percentile_is_asked_for_and_kept_beside_the_five(run):
     cloudwatch.pull(FakeCloudWatch(), one_metric(statistics=("p99", "TM(2%:98%)")), run)
     assert {row["statistic"] for row in table(run)} == {*STATISTICS, "p99", "TM(2%:98%)"}
