@@ -1,8 +1,8 @@
 """The AWS/EC2 metrics of local hosts and the AWS/EBS ones of their root volumes, published as a hypervisor would.
 
 Counters are read at each whole minute; a point carries the time of its period's start, as in CloudWatch. With
-detailed monitoring a point a minute, otherwise one each five minutes; status checks and volumes always each minute. What a
-host did in the part of a minute before it started is nothing: CPUUtilization of a first, partial minute is the
+detailed monitoring a point a minute, otherwise one each five minutes; status checks and volumes always each minute.
+What a host did in the part of a minute before it started is nothing: CPUUtilization of a first, partial minute is the
 share of the time that it ran. A minute that this process did not see from its beginning is left out.
 """
 
