@@ -21,6 +21,7 @@ from labtool.analysis import format as fmt
 from labtool.analysis.data import Labelled, RunData, Series
 from labtool.analysis.model import Finding
 
+NAMESPACE = "AWS/EC2"
 COVERAGE = 0.95
 CPU_FLOOR = 0.02
 NETWORK_FLOOR = 0.03
@@ -108,7 +109,11 @@ def find(data: RunData, host: str, pair: Pair) -> Labelled | None:
     found = [
         one
         for one in data.cloudwatch
-        if one.host == host and one.metric == pair.metric and one.statistic == pair.statistic and one.period_s > 0
+        if one.host == host
+        and one.source == NAMESPACE
+        and one.metric == pair.metric
+        and one.statistic == pair.statistic
+        and one.period_s > 0
     ]
     return min(found, key=lambda one: one.period_s, default=None)
 
@@ -237,8 +242,9 @@ def _disagreement(one: Comparison) -> Finding:
 
 
 def _coarse(data: RunData) -> list[Finding]:
-    coarse = [one for one in data.cloudwatch if one.metric == "CPUUtilization" and one.period_s >= 300]
-    fine = {one.host for one in data.cloudwatch if one.metric == "CPUUtilization" and one.period_s < 300}
+    cpu = [one for one in data.cloudwatch if one.source == NAMESPACE and one.metric == "CPUUtilization"]
+    coarse = [one for one in cpu if one.period_s >= 300]
+    fine = {one.host for one in cpu if one.period_s < 300}
     hosts = sorted({one.host for one in coarse} - fine)
     if not hosts:
         return []

@@ -291,7 +291,7 @@ def _cloudwatch(reader: Reader, since: float) -> tuple[Labelled, ...]:
     return _labelled(
         reader,
         """
-        SELECT dense_rank() OVER (ORDER BY namespace, metric, host, statistic, period_s) AS n, host,
+        SELECT dense_rank() OVER (ORDER BY namespace, metric, dimensions, host, statistic, period_s) AS n, host,
                namespace AS source, metric, coalesce(unit, '') AS unit, statistic, period_s,
                epoch(time) - ? AS t, value
         FROM cloudwatch ORDER BY n, t

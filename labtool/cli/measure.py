@@ -14,6 +14,15 @@ from labtool.errors import LabtoolError, StoppedError, UsageError, unknown
 Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Length of the window. [default: 5]", min=0.2)]
 Warmup = Annotated[float, typer.Option("--warmup", help="Seconds at the start that are shown but not counted.", min=0)]
 Name = Annotated[str | None, typer.Option("--name", help="The run's name. [default: the workload's]")]
+Namespace = Annotated[
+    list[str] | None,
+    typer.Option("--namespace", help="CloudWatch's, besides AWS/EC2 and AWS/EBS: CWAgent. Can be repeated."),
+]
+Statistic = Annotated[
+    list[str] | None,
+    typer.Option("--statistic", help="Besides the usual five: p99, tm90, 'TM(2%:98%)'. Can be repeated."),
+]
+Period = Annotated[int | None, typer.Option("--period", help="Seconds, of --namespace's metrics. [default: 60]", min=1)]
 DEFAULT_MINUTES = 5.0
 
 
@@ -26,6 +35,9 @@ def profile(
     last: Annotated[float | None, typer.Option("--last", help="Profile the past MINUTES instead.", min=0.2)] = None,
     warmup: Warmup = 0,
     name: Name = None,
+    namespace: Namespace = None,
+    statistic: Statistic = None,
+    period: Period = None,
     strategy: options.Strategy = None,
     yes: options.Yes = False,
     proxy_jump: options.ProxyJump = None,
@@ -46,11 +58,41 @@ def profile(
         raise UsageError("--last profiles the past: it goes with neither --minutes nor --workload")
     if context.args and workload is None:
         raise UsageError(f"profile takes no argument {context.args[0]!r}", "options of a workload need --workload")
+    metrics = asked_metrics(namespace, statistic, period)
     chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
     drive = stacks.workload(workload) if workload else None
     typed = drive.parse(context.args) if drive else {}
     seconds = 60 * (last or minutes or DEFAULT_MINUTES)
-    measure(chosen, drive, typed, seconds=seconds, past=last is not None, warmup=warmup, name=name, yes=yes, json=json)
+    measure(
+        chosen,
+        drive,
+        typed,
+        seconds=seconds,
+        past=last is not None,
+        warmup=warmup,
+        name=name,
+        metrics=metrics,
+        yes=yes,
+        json=json,
+    )
+
+
+def asked_metrics(namespaces: list[str] | None, statistics: list[str] | None, period: int | None) -> Any:
+    """Return what is asked of CloudWatch besides the catalogue; `UsageError` for what it does not have."""
+    from labtool.collect.catalogue import EBS, EC2, is_extended
+    from labtool.collect.metric_plan import valid_period
+    from labtool.dataset.run import MetricsRecord
+
+    for name in statistics or ():
+        if not is_extended(name):
+            raise UsageError(f"{name!r} is no statistic of CloudWatch's", "for example p99, tm90, TM(2%:98%), PR(:300)")
+    found: dict[str, Any] = {
+        "namespaces": [name for name in namespaces or () if name not in (EC2, EBS)],
+        "statistics": list(statistics or ()),
+    }
+    if period is not None:
+        found["period_s"] = valid_period(period)
+    return MetricsRecord(**found)
 
 
 def run_workload(
@@ -79,6 +121,9 @@ def run_workload(
 def report(
     run: Annotated[Path | None, typer.Argument(help="A run's folder. [default: the lab's latest]")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask CloudWatch again first: its data settle.")] = False,
+    namespace: Namespace = None,
+    statistic: Statistic = None,
+    period: Period = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -93,6 +138,9 @@ def report(
     from labtool.dataset.run import RunDirectory
     from labtool.experiment import gather
 
+    if not refresh and (namespace or statistic or period):
+        raise UsageError("--namespace, --statistic and --period ask CloudWatch", "add --refresh")
+    metrics = asked_metrics(namespace, statistic, period)
     chosen = settings(lab=lab, cloud=cloud, region=region)
     if run is None and not (chosen.runs / chosen.lab).is_dir():
         measured = [folder.name for folder in chosen.runs.glob("*/") if folder.is_dir()]
@@ -101,7 +149,7 @@ def report(
     directory.read()
     with Display() as display:
         if refresh:
-            gather.refresh(connect_existing(chosen, display), directory, display)
+            gather.refresh(connect_existing(chosen, display), directory, display, metrics)
         else:
             display.stage("tables")
             gather.build(directory)
@@ -118,6 +166,7 @@ def measure(
     past: bool = False,
     warmup: float = 0,
     name: str | None = None,
+    metrics: Any = None,
     yes: bool = False,
     json: bool = False,
 ) -> None:
@@ -128,6 +177,7 @@ def measure(
     from labtool.cli import launching, render
     from labtool.cli.display import PlayDisplay
     from labtool.cloud import find, keys, network
+    from labtool.dataset.run import MetricsRecord
     from labtool.experiment import deploy
     from labtool.experiment.profile import Asked, profile
 
@@ -161,6 +211,7 @@ def measure(
             workload_values=values,
             stack=stacks.stack(stack) if stack else None,
             stack_values=stacks.stack(stack).values(deployed[stack]) if stack in deployed else {},
+            metrics=metrics or MetricsRecord(),
         )
         measured = profile(
             work.session,

@@ -80,6 +80,7 @@ def _probes(session: Session) -> Iterator[tuple[str, Callable[[], Any] | None]]:
     )
     yield "pricing:GetProducts", lambda: session.client("pricing").get_products(ServiceCode="AmazonEC2", MaxResults=1)
     yield "cloudwatch:GetMetricData", lambda: _no_metric(session)
+    yield "cloudwatch:ListMetrics", lambda: session.client("cloudwatch").list_metrics(Namespace=_LAB)
     image = _image(session)
     yield _dry(ec2, "run_instances", _launch(image)) if image else ("ec2:RunInstances", None)
     made = {"GroupName": _LAB, "TagSpecifications": _tagged("security-group"), "Description": "a dry run"}

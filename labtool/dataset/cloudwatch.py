@@ -1,14 +1,16 @@
 """CloudWatch's answers as kept in `raw/cloudwatch/*.json.zst`, and the `cloudwatch` table made of them.
 
 A file is one batch of queries with its pages as they came; its name begins with the time of the pull, and of two
-answers about the same point the later wins.
+answers about the same point the later wins. Averages that were not asked for are made here: a file has a metric's sum
+and its sample count, or neither.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,13 @@ class Query:
     statistic: str
     unit: str  # from the catalogue: the answers do not have it
     period_s: int
+    dimensions: tuple[tuple[str, str], ...] = ()  # none in runs that were kept before there were others than InstanceId
+
+    @property
+    def about(self) -> str:
+        """The dimensions as they stand in the table: `InstanceId=i-1,VolumeId=vol-1`."""
+        kept = self.dimensions or ((("InstanceId", self.instance_id),) if self.instance_id else ())
+        return ",".join(f"{name}={value}" for name, value in kept)
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,13 @@ def write(answer: Answer) -> bytes:
         "queries": [asdict(query) for query in answer.queries],
         "pages": answer.pages,
     }
-    return json.dumps(value, default=lambda time: time.astimezone(UTC).isoformat()).encode()
+    return json.dumps(value, default=_text).encode()
+
+
+@functools.lru_cache(maxsize=200_000)
+def _text(time: datetime) -> str:
+    """Return a time as it is kept; the series of an answer share theirs."""
+    return time.astimezone(UTC).isoformat()
 
 
 def read(path: Path) -> Answer:
@@ -78,9 +93,29 @@ def read(path: Path) -> Answer:
         start, end = instant(found["start"]), instant(found["end"])
         if start is None or end is None:
             raise ValueError("no start or end")
-        return Answer(start, end, tuple(Query(**query) for query in found["queries"]), tuple(found["pages"]))
+        return Answer(start, end, tuple(map(_query, found["queries"])), tuple(found["pages"]))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: {error!r}", "pull it again, or remove the file") from None
+
+
+def _query(kept: Mapping[str, Any]) -> Query:
+    dimensions = tuple((str(name), str(value)) for name, value in kept.get("dimensions", ()))
+    return Query(**{**kept, "dimensions": dimensions})
+
+
+def series(answer: Answer) -> dict[Query, dict[str, float]]:
+    """Return an answer's values by the time of their periods, with the averages that follow from them."""
+    points: dict[Query, dict[str, float]] = {query: {} for query in answer.queries}
+    for query, result in answer.results():
+        points[query].update(zip(result["Timestamps"], result["Values"], strict=True))
+    for total in [query for query in points if query.statistic == "Sum"]:
+        counts = points.get(replace(total, statistic="SampleCount"))
+        average = replace(total, statistic="Average")
+        if counts is not None and average not in points:
+            points[average] = {
+                when: value / counts[when] for when, value in points[total].items() if counts.get(when, 0.0) > 0
+            }
+    return points
 
 
 def table(raw: Path, start: datetime, end: datetime) -> tuple[pa.Table, list[Missing]]:
@@ -89,8 +124,8 @@ def table(raw: Path, start: datetime, end: datetime) -> tuple[pa.Table, list[Mis
     missing: list[Missing] = []
     for file in sorted((raw / FOLDER).glob(f"*.json{compressed.SUFFIX}")):
         try:
-            for query, result in read(file).results():
-                points.setdefault(query, {}).update(zip(result["Timestamps"], result["Values"], strict=True))
+            for query, values in series(read(file)).items():
+                points.setdefault(query, {}).update(values)
         except (DataError, ValueError, KeyError, IndexError) as error:
             why = error.message if isinstance(error, DataError) else repr(error)
             missing.append(Missing(what=f"raw/{FOLDER}/{file.name}", why=why))
@@ -105,7 +140,7 @@ def _rows(points: Mapping[Query, Mapping[str, float]], start: datetime, end: dat
     times: list[int] = []
     values: list[float] = []
     queries: list[Query] = []
-    for query in sorted(points, key=lambda query: (query.host, query.metric, query.statistic, query.period_s)):
+    for query in sorted(points, key=_order):
         series = sorted((micros[when], value) for when, value in points[query].items())
         inside = [(at, value) for at, value in series if at + query.period_s * 1_000_000 > first and at < last]
         times += [at for at, _ in inside]
@@ -117,6 +152,7 @@ def _rows(points: Mapping[Query, Mapping[str, float]], start: datetime, end: dat
             "host": [query.host for query in queries],
             "instance_id": [query.instance_id for query in queries],
             "namespace": [query.namespace for query in queries],
+            "dimensions": [query.about for query in queries],
             "metric": [query.metric for query in queries],
             "statistic": [query.statistic for query in queries],
             "unit": [query.unit for query in queries],
@@ -125,6 +161,10 @@ def _rows(points: Mapping[Query, Mapping[str, float]], start: datetime, end: dat
         },
         schema=tables.arrow_schema("cloudwatch"),
     )
+
+
+def _order(query: Query) -> tuple[str, str, str, str, str, int]:
+    return query.host, query.namespace, query.metric, query.about, query.statistic, query.period_s
 
 
 def _micros(when: str) -> int:

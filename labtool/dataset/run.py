@@ -36,6 +36,9 @@ class HostRecord(Record):
     vcpus: int | None = None
     memory_bytes: int | None = None
     price_per_hour_usd: float | None = None
+    private_address: str = ""
+    volumes: list[str] = Field(default_factory=list)  # ids of those attached
+    detailed_monitoring: bool | None = None  # None: not known
     network_bits_per_s: float | None = None  # baseline bandwidth of its type; None: not limited or not known
 
 
@@ -55,6 +58,14 @@ class Missing(Record):
     what: str
     why: str
     host: str = ""
+
+
+class MetricsRecord(Record):
+    """What was asked of CloudWatch besides the metrics of EC2 and EBS."""
+
+    namespaces: list[str] = Field(default_factory=list)
+    statistics: list[str] = Field(default_factory=list)  # besides the usual five: p99, tm90
+    period_s: int = 60  # of the namespaces above, where CloudWatch still has it
 
 
 class RunRecord(Record):
@@ -78,6 +89,7 @@ class RunRecord(Record):
     versions: dict[str, str] = Field(default_factory=dict)  # labtool, python, ansible-core, kafka, kernel …
     artifacts: dict[str, str] = Field(default_factory=dict)  # file name → its SHA-512
     machine: dict[str, str] = Field(default_factory=dict)  # controller: os, cpus, memory
+    metrics: MetricsRecord = Field(default_factory=MetricsRecord)
     command: str = ""  # what was typed
     stages: list[StageRecord] = Field(default_factory=list)
     missing: list[Missing] = Field(default_factory=list)

@@ -29,13 +29,18 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
     "cloudwatch": (
         Column("time", "timestamp", "start of the period, as CloudWatch says it"),
-        Column("host", "string", ""),
+        Column("host", "string", "'' for a metric that names no host"),
         Column("instance_id", "string", ""),
-        Column("namespace", "string", "AWS/EC2, …"),
+        Column("namespace", "string", "AWS/EC2, AWS/EBS, CWAgent, …"),
+        Column("dimensions", "string", "what it is about: InstanceId=i-…, VolumeId=vol-…, behind commas"),
         Column("metric", "string", "CPUUtilization, NetworkIn, …"),
-        Column("statistic", "string", "Average, Minimum, Maximum, Sum, SampleCount"),
-        Column("unit", "string", "CloudWatch's: Percent, Bytes, Count, None"),
-        Column("period_s", "int64", "60 or 300 for AWS/EC2"),
+        Column("statistic", "string", "Average, Minimum, Maximum, Sum, SampleCount, p99, …"),
+        Column(
+            "unit",
+            "string",
+            "CloudWatch's: Percent, Bytes, Count, None; '' where the namespace is not in the catalogue",
+        ),
+        Column("period_s", "int64", "1 to 3600; 60 or 300 for AWS/EC2"),
         Column("value", "double", ""),
     ),
     "timeline": (

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from labtool import stacks
+from labtool.cloud import find, tags
 from labtool.cloud.price import METRIC_REQUEST_USD
-from labtool.cloud.session import Session
-from labtool.collect import clock, cloudwatch
+from labtool.cloud.session import Session, told_clearly
+from labtool.collect import clock, cloudwatch, discover, metric_plan
 from labtool.collect import gather as hosts_files
-from labtool.collect.catalogue import STATISTICS
 from labtool.dataset import build as building
 from labtool.dataset import clock as clock_rows
 from labtool.dataset import parsers, tables
-from labtool.dataset.run import RunDirectory, RunRecord
-from labtool.errors import DataError
+from labtool.dataset.run import MetricsRecord, RunDirectory, RunRecord
+from labtool.errors import CloudError, DataError
 from labtool.experiment import machine, software
 from labtool.experiment.journal import Journal
 from labtool.progress import Progress
@@ -53,6 +56,7 @@ def gather(session: Session, access: Access, lab: Lab, journal: Journal, progres
             if result.manifest is not None:
                 _size(record, name, result.manifest.vcpus, result.manifest.memory_bytes)
     with journal.stage("CloudWatch"):
+        note_monitoring(session, journal)
         pull_cloudwatch(session, journal)
     with journal.stage("tables"):
         build(directory, record)
@@ -102,19 +106,23 @@ UNSETTLED = "CloudWatch's last points"
 
 
 def note_unsettled(journal: Journal) -> None:
-    """Say so where CloudWatch does not show the window's last whole minute yet, and how to fetch it later."""
+    """Say so where CloudWatch does not show the window's last whole period yet, and how to fetch it later."""
     record = journal.record
     assert record.window_start is not None and record.window_end is not None
-    last = record.window_end.replace(second=0, microsecond=0) - timedelta(minutes=1)
-    if last < record.window_start:
-        return  # no whole minute lies within it
+    fives = {host.name for host in record.hosts if host.detailed_monitoring is False}
+    last = {host.name: _last_period(record.window_end, 300 if host.name in fives else 60) for host in record.hosts}
     shown: dict[str, datetime] = {}
     if tables.exists(journal.directory.tables, "cloudwatch"):
-        table = tables.read(journal.directory.tables, "cloudwatch", only=["time", "host", "metric"])
+        table = tables.read(journal.directory.tables, "cloudwatch", only=["time", "host", "namespace", "metric"])
         for row in table.to_pylist():
-            if row["metric"] == "CPUUtilization":
+            if (row["namespace"], row["metric"]) == ("AWS/EC2", "CPUUtilization"):
                 shown[row["host"]] = max(shown.get(row["host"], row["time"]), row["time"])
-    late = [host.name for host in record.hosts if host.name not in shown or shown[host.name] < last]
+    late = [
+        host.name
+        for host in record.hosts
+        # Without a whole period in the window there is nothing to wait for.
+        if last[host.name] >= record.window_start and shown.get(host.name, record.window_start) < last[host.name]
+    ]
     record.missing = [each for each in record.missing if each.what != UNSETTLED]
     if late:
         why = f"they had not arrived for {', '.join(late)}; `labtool report RUN --refresh` asks again"
@@ -122,24 +130,102 @@ def note_unsettled(journal: Journal) -> None:
     journal.save()
 
 
-def refresh(session: Session, directory: RunDirectory, progress: Progress) -> None:
-    """Ask CloudWatch again for a run's window: its data settle for some minutes. Later answers win."""
+def _last_period(end: datetime, period_s: int) -> datetime:
+    """Return when the last whole period before `end` begins."""
+    return datetime.fromtimestamp(end.timestamp() // period_s * period_s - period_s, UTC)
+
+
+def refresh(session: Session, directory: RunDirectory, progress: Progress, asked: MetricsRecord | None = None) -> None:
+    """Ask CloudWatch again for a run's window: its data settle for some minutes. Later answers win.
+
+    `asked` adds namespaces and statistics to those of the run. Namespaces are listed again, since a metric is listed
+    up to 15 minutes after its first point.
+    """
     journal = Journal(directory, directory.read(), progress)
+    if asked is not None:
+        journal.record.metrics = joined(journal.record.metrics, asked)
     with journal.stage("CloudWatch, again"):
+        journal.record.missing = [each for each in journal.record.missing if not each.what.startswith(NAMESPACE)]
         pull_cloudwatch(session, journal)
     build(directory, journal.record)
     note_unsettled(journal)
 
 
+def joined(before: MetricsRecord, asked: MetricsRecord) -> MetricsRecord:
+    """Return what was asked of CloudWatch before and what is asked now; the period is the new one if it is given."""
+    return MetricsRecord(
+        namespaces=list(dict.fromkeys([*before.namespaces, *asked.namespaces])),
+        statistics=list(dict.fromkeys([*before.statistics, *asked.statistics])),
+        period_s=asked.period_s if "period_s" in asked.model_fields_set else before.period_s,
+    )
+
+
+def note_monitoring(session: Session, journal: Journal) -> None:
+    """Write down the hosts' volumes and monitoring, by one DescribeInstances: a refresh may find them gone."""
+    record = journal.record
+    try:
+        found = find.describe(session, [{"Name": f"tag:{tags.LAB}", "Values": [record.lab]}])
+    except CloudError as error:
+        journal.missing("the hosts' volumes and their metrics", error.message)
+        return
+    instances = {instance["InstanceId"]: instance for instance in found}
+    for host in record.hosts:
+        instance = instances.get(host.instance_id, {})
+        attached = [device.get("Ebs", {}).get("VolumeId", "") for device in instance.get("BlockDeviceMappings", ())]
+        host.volumes = sorted(filter(None, attached)) or host.volumes
+        host.private_address = instance.get("PrivateIpAddress", host.private_address)
+        if state := instance.get("Monitoring", {}).get("State"):
+            host.detailed_monitoring = state in ("enabled", "pending")
+
+
+NAMESPACE = "metrics of namespace "
+
+
 def pull_cloudwatch(session: Session, journal: Journal) -> None:
-    """Pull every EC2 metric of the window."""
+    """Pull every metric of the hosts, their volumes and the namespaces asked for; note what cannot be had."""
     record = journal.record
     assert record.window_start is not None and record.window_end is not None
-    wanted = cloudwatch.plan(record.hosts, record.window_start, record.window_end)
-    asked = len(wanted.queries) / len(STATISTICS) * METRIC_REQUEST_USD
+    client, now = session.client("cloudwatch"), datetime.now(UTC)
+    listed = [metric for name in record.metrics.namespaces for metric in _listed(client, name, journal, now)]
+    try:
+        wanted = metric_plan.plan(
+            record.hosts,
+            record.window_start,
+            record.window_end,
+            listed=listed,
+            statistics=record.metrics.statistics,
+            period_s=record.metrics.period_s,
+            now=now,
+        )
+    except CloudError as error:
+        journal.missing("CloudWatch metrics", error.message)
+        return
+    # Up to five statistics of a metric are billed as one.
+    statistics = Counter((query.namespace, query.metric, query.about) for query in wanted.queries)
+    asked = sum(math.ceil(count / 5) for count in statistics.values()) * METRIC_REQUEST_USD
     record.cost["usd_metrics"] = round(float(record.cost.get("usd_metrics", 0)) + asked, 5)
-    for missing in cloudwatch.pull(session.client("cloudwatch"), wanted, journal.directory):
+    for missing in cloudwatch.pull(client, wanted, journal.directory):
         journal.missing(missing.what, missing.why, missing.host)
+
+
+def _listed(client: Any, namespace: str, journal: Journal, now: datetime) -> Sequence[metric_plan.Listed]:
+    """Return a namespace's metrics of the lab; say so where there are none."""
+    record = journal.record
+    assert record.window_start is not None
+    try:
+        with told_clearly(f"listing the metrics of {namespace}"):
+            found = discover.discover(client, namespace, record.hosts, record.lab, record.window_start, now)
+    except CloudError as error:
+        journal.missing(f"{NAMESPACE}{namespace}", error.message)
+        return ()
+    if not found.metrics:
+        others = f"; it has {found.others} of other hosts" if found.others else ""
+        why = (
+            f"CloudWatch lists none of this lab{others}. It lists a metric up to 15 minutes after its first point and "
+            "for two weeks after its last: `labtool report RUN --refresh` asks again"
+        )
+        journal.missing(f"{NAMESPACE}{namespace}", why)
+    return found.metrics
 
 
 def build(directory: RunDirectory, record: RunRecord | None = None) -> RunRecord:

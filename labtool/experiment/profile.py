@@ -28,7 +28,7 @@ from labtool.ansible.runner import run_playbook
 from labtool.cloud import bill, interruption, keys, price_list
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
-from labtool.dataset.run import HostRecord, RunDirectory, RunRecord
+from labtool.dataset.run import HostRecord, MetricsRecord, RunDirectory, RunRecord
 from labtool.errors import CloudError, LabtoolError, StoppedError
 from labtool.experiment import gather as gathering
 from labtool.experiment import load, machine
@@ -62,6 +62,7 @@ class Asked:
     workload_values: Mapping[str, Any] = field(default_factory=dict)
     stack: Stack | None = None
     stack_values: Mapping[str, Any] = field(default_factory=dict)
+    metrics: MetricsRecord = field(default_factory=MetricsRecord)
     command: str = ""
 
 
@@ -238,6 +239,7 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
             "cpus": str(os.cpu_count()),
             "memory_bytes": str(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         },
+        metrics=asked.metrics,
         command=asked.command or " ".join(["labtool", *sys.argv[1:]]),
         cost={
             "usd_per_hour": round(hourly.usd_per_hour, 4),

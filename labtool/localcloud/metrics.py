@@ -1,8 +1,8 @@
-"""The AWS/EC2 metrics of local hosts, published as a hypervisor would.
+"""The AWS/EC2 metrics of local hosts and the AWS/EBS ones of their root volumes, published as a hypervisor would.
 
 Counters are read at each whole minute; a point carries the time of its period's start, as in CloudWatch. With
-detailed monitoring a point a minute, otherwise one each five minutes; status checks always each minute. What a
-host did in the part of a minute before it started is nothing: CPUUtilization of a first, partial minute is the
+detailed monitoring a point a minute, otherwise one each five minutes; status checks and volumes always each minute.
+What a host did in the part of a minute before it started is nothing: CPUUtilization of a first, partial minute is the
 share of the time that it ran. A minute that this process did not see from its beginning is left out.
 """
 
@@ -22,6 +22,7 @@ from labtool.localcloud.reconcile import RunningHost
 log = logging.getLogger(__name__)
 
 NAMESPACE = "AWS/EC2"
+VOLUMES = "AWS/EBS"
 MINUTE, FIVE_MINUTES = 60, 300
 _SHORTEST_S = 1.0  # of a first minute less than this, nothing is said
 _EXPIRE_EVERY_S = 3600
@@ -33,6 +34,7 @@ class Health:
 
     detailed: bool
     instance_failed: bool
+    root_volume: str = ""  # its id; all of a host's disk operations are this one's
 
 
 @dataclass
@@ -97,6 +99,8 @@ class Publisher:
             data += _status(host.instance_id, boundary - MINUTE, health)
             if health.detailed and minute:
                 data += _usage(host, boundary - MINUTE, *minute)
+            if health.root_volume and minute:
+                data += _volume(health.root_volume, boundary - MINUTE, minute[0])
             if boundary % FIVE_MINUTES == 0:
                 five = self._advance(self._fives, host, seen, when, boundary - FIVE_MINUTES)
                 if not health.detailed and five:
@@ -157,6 +161,18 @@ def _usage(host: RunningHost, when: int, used: Counters, elapsed_s: float) -> It
     )
     for name, unit, value in values:
         yield _datum(host.instance_id, name, unit, when, float(value))
+
+
+def _volume(volume_id: str, when: int, used: Counters) -> Iterator[Datum]:
+    """What a cgroup counts of a volume; times and queues it does not, so there are none."""
+    for name, unit, value in (
+        ("VolumeReadBytes", "Bytes", used.disk_read_bytes),
+        ("VolumeWriteBytes", "Bytes", used.disk_write_bytes),
+        ("VolumeReadOps", "Count", used.disk_read_ops),
+        ("VolumeWriteOps", "Count", used.disk_write_ops),
+    ):
+        metric = Metric(VOLUMES, name, (("VolumeId", volume_id),))
+        yield Datum(metric, float(when), value, value, value, 1.0, unit)
 
 
 def _status(instance_id: str, when: int, health: Health) -> Iterator[Datum]:

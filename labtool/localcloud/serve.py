@@ -171,7 +171,12 @@ class Cloud:
             host = self._api.ec2.hosts.get(instance_id)
             if instance is None or host is None:
                 return None
-            return Health(detailed=instance.monitored, instance_failed=host.impaired)
+            root = instance.block_device_mapping.get(instance.root_device_name)
+            return Health(
+                detailed=instance.monitored,
+                instance_failed=host.impaired,
+                root_volume=root.volume_id if root is not None else "",
+            )
 
     def _serve_api(self) -> None:
         from moto.moto_server.werkzeug_app import MotoRequestHandler

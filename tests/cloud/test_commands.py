@@ -74,6 +74,9 @@ def test_the_metrics_request_of_a_profile_is_valid(session):
     import boto3
 
     from labtool.collect import cloudwatch
+    from labtool.collect.metric_plan import plan
+    from labtool.collect.rate import Rate
+    from labtool.dataset.run import HostRecord
 
     client = boto3.client("cloudwatch", region_name="us-east-1")
     operation = client.meta.service_model.operation_model("GetMetricData")
@@ -86,11 +89,14 @@ def test_the_metrics_request_of_a_profile_is_valid(session):
             requests.append(request)
             return {"MetricDataResults": []}
 
-    hosts = [type("H", (), {"name": f"web-{i}", "instance_id": f"i-{i:017x}"})() for i in range(100)]
+    about = {"group": "web", "instance_type": "t3.small", "address": "", "zone": ""}
+    hosts = [
+        HostRecord(name=f"web-{i}", instance_id=f"i-{i:017x}", volumes=[f"vol-{i:017x}"], **about) for i in range(100)
+    ]
     end = datetime(2026, 1, 1, tzinfo=UTC)
-    planned = cloudwatch.plan(hosts, end - timedelta(hours=1), end)
+    planned = plan(hosts, end - timedelta(hours=1), end, now=end)
     for batch in planned.batches:
-        list(cloudwatch._pages(Client(), planned, batch))
+        list(cloudwatch._pages(Client(), planned, batch, Rate(1e9, 1e9)))
     assert len(requests) == len(planned.batches)
     assert documented("labtool profile")[-1] == "GetMetricData"
 

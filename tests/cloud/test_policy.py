@@ -16,7 +16,7 @@ from labtool.cli.app import run
 from labtool.cloud import extend as extending
 
 POLICY = json.loads((Path(__file__).parents[2] / "docs" / "aws-policy.json").read_text())
-BEYOND_THE_FAKE = {"cloudwatch:GetMetricData"}
+BEYOND_THE_FAKE = {"cloudwatch:GetMetricData", "cloudwatch:ListMetrics"}
 DENIED = {"UnauthorizedOperation"}
 
 

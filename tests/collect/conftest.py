@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from labtool.dataset.run import HostRecord
 from labtool.ssh import Access
 from labtool.topology import Host
 
@@ -29,6 +30,19 @@ exec sh -c "$5"
 @pytest.fixture
 def access(tmp_path):
     return Access(tmp_path / "key", tmp_path / "known_hosts", tmp_path)
+
+
+@pytest.fixture
+def record():
+    """Make hosts as a run remembers them."""
+
+    def make(name: str, instance_type: str = "m5d.large", **more) -> HostRecord:
+        instance = f"i-{name}"
+        return HostRecord(
+            name=name, group="kafka", instance_id=instance, instance_type=instance_type, address=name, zone="", **more
+        )
+
+    return make
 
 
 @pytest.fixture

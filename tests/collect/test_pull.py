@@ -8,14 +8,12 @@ import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import ANY, Stubber
-from hypothesis import given
-from hypothesis import strategies as st
 
 from labtool.collect import cloudwatch
-from labtool.collect.catalogue import METRICS, STATISTICS
+from labtool.collect.catalogue import STATISTICS
+from labtool.collect.metric_plan import Listed, plan
 from labtool.dataset import cloudwatch as answers
 from labtool.dataset.run import RunDirectory
-from labtool.errors import CloudError
 
 START = datetime(2026, 7, 1, 12, 0, 20, tzinfo=UTC)
 END = datetime(2026, 7, 1, 12, 30, 10, tzinfo=UTC)
@@ -76,35 +74,23 @@ def table(run):
     return rows.to_pylist()
 
 
-def test_all_metrics_of_a_hundred_hosts_take_the_fewest_requests(host):
-    plan = cloudwatch.plan([host(f"kafka-{n}") for n in range(100)], START, END)
-    assert len(plan.queries) == 100 * len(METRICS) * 5
-    assert [len(batch) for batch in plan.batches] == [500] * (len(plan.queries) // 500)
+def planned(hosts, start=START, end=END, **more):
+    return plan(hosts, start, end, now=end, **more)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 10**6), st.sampled_from([60, 300]))
-def test_a_window_is_widened_to_whole_periods_by_less_than_one(begin, length, period):
-    start = datetime.fromtimestamp(1.79e9 + begin, UTC)
-    end = start + timedelta(seconds=length)
-    one = tuple(metric for metric in METRICS if metric.name == "CPUUtilization")
-    plan = cloudwatch.plan([], start, end, period_s=period, metrics=one)
-    assert plan.start <= start < plan.start + timedelta(seconds=period)
-    assert plan.end - timedelta(seconds=period) < end <= plan.end
-    assert plan.start.timestamp() % period == plan.end.timestamp() % period == 0
-
-
-def test_a_period_that_ec2_has_not_is_refused(host):
-    with pytest.raises(CloudError, match="a period of 30 s"):
-        cloudwatch.plan([host("a")], START, END, period_s=30)
+def one_metric(start=START, end=END, **more):
+    metric = Listed("a", "i-a", "mine", "x", (("InstanceId", "i-a"),))
+    return planned([], start, end, listed=[metric], **more)
 
 
 @pytest.mark.parametrize("page", [100_800, 777])
-def test_every_point_of_the_window_arrives_once_however_it_is_paged(run, host, page):
+def test_every_point_of_the_window_arrives_once_however_it_is_paged(run, record, page):
     client = FakeCloudWatch(page)
-    hosts = [host("kafka-0"), host("kafka-1")]
-    plan = cloudwatch.plan(hosts, START, END)
-    assert cloudwatch.pull(client, plan, run) == []
-    total = sum(1 for query in plan.queries for _ in range(35 * 60 // query.period_s))
+    hosts = [record("kafka-0", "t3.small"), record("kafka-1", "t3.small")]
+    wanted = planned(hosts)
+    assert len(wanted.batches) == 1
+    assert cloudwatch.pull(client, wanted, run) == []
+    total = sum(35 * 60 // query.period_s for query in wanted.queries)
     assert len(client.requests) == -(-total // page)
     rows = table(run)
     assert len({(r["host"], r["metric"], r["statistic"], r["time"]) for r in rows}) == len(rows)
@@ -119,37 +105,77 @@ def test_every_point_of_the_window_arrives_once_however_it_is_paged(run, host, p
     assert credits == {datetime(2026, 7, 1, 12, minute, tzinfo=UTC) for minute in range(0, 31, 5)}
 
 
-def test_a_later_pull_wins_and_nothing_is_lost(run, host):
-    plan = cloudwatch.plan([host("a")], START, END, metrics=METRICS[:1])
-    shorter = cloudwatch.plan([host("a")], START, START + timedelta(minutes=10), metrics=METRICS[:1])
-    cloudwatch.pull(FakeCloudWatch(value=1.0), plan, run, now=END)
+def test_a_later_pull_wins_and_nothing_is_lost(run):
+    shorter = one_metric(end=START + timedelta(minutes=10))
+    cloudwatch.pull(FakeCloudWatch(value=1.0), one_metric(), run, now=END)
     cloudwatch.pull(FakeCloudWatch(value=2.0), shorter, run, now=END + timedelta(minutes=3))
     values = [row["value"] for row in table(run) if row["statistic"] == "Sum"]
     assert values == [2.0] * 11 + [1.0] * 20
 
 
-def test_what_is_asked_passes_botocores_check(run, host):
+def test_the_average_is_sum_by_sample_count_of_the_same_pull(run):
+    client = FakeCloudWatch()
+    whole = client.get_metric_data
+
+    def with_counts(**request):
+        answer = whole(**request)
+        statistics = {query["Id"]: query["MetricStat"]["Stat"] for query in request["MetricDataQueries"]}
+        assert "Average" not in statistics.values()
+        for result in answer["MetricDataResults"]:
+            value = {"Sum": 12.0, "SampleCount": 4.0}.get(statistics[result["Id"]], 1.0)
+            result["Values"] = [value] * len(result["Values"])
+        return answer
+
+    client.get_metric_data = with_counts
+    cloudwatch.pull(client, one_metric(), run)
+    averages = [row for row in table(run) if row["statistic"] == "Average"]
+    assert [row["value"] for row in averages] == [3.0] * 31
+    assert {(row["dimensions"], row["namespace"], row["period_s"]) for row in averages} == {
+        ("InstanceId=i-a", "mine", 60)
+    }
+
+
+def test_a_metric_without_dimensions_is_about_nothing_in_particular(run):
+    wanted = planned([], listed=[Listed("", "", "mine", "orders", ())])
+    cloudwatch.pull(FakeCloudWatch(), wanted, run)
+    assert {(row["host"], row["dimensions"], row["instance_id"]) for row in table(run)} == {("", "", "")}
+
+
+def test_a_percentile_is_asked_for_and_kept_beside_the_five(run):
+    cloudwatch.pull(FakeCloudWatch(), one_metric(statistics=("p99", "TM(2%:98%)")), run)
+    assert {row["statistic"] for row in table(run)} == {*STATISTICS, "p99", "TM(2%:98%)"}
+
+
+def test_the_points_of_an_agents_second_are_all_there(run):
+    start, end = START, START + timedelta(seconds=50)
+    cloudwatch.pull(FakeCloudWatch(), one_metric(start, end, period_s=5), run)
+    rows, missing = answers.table(run.raw, start, end)
+    times = [row["time"] for row in rows.to_pylist() if row["statistic"] == "Maximum"]
+    assert missing == [] and times == [start + timedelta(seconds=n) for n in range(0, 50, 5)]
+
+
+def test_what_is_asked_passes_botocores_check(run, record):
     client = boto3.client("cloudwatch", region_name="us-east-1")
-    plan = cloudwatch.plan([host("a")], START, END, metrics=METRICS[:1])
+    wanted = one_metric()
     answer = {
-        "MetricDataResults": [{"Id": "q0", "Timestamps": [plan.start], "Values": [5.0], "StatusCode": "Complete"}]
+        "MetricDataResults": [{"Id": "q0", "Timestamps": [wanted.start], "Values": [5.0], "StatusCode": "Complete"}]
     }
     sent = {
         "MetricDataQueries": ANY,
-        "StartTime": plan.start,
-        "EndTime": plan.end,
+        "StartTime": wanted.start,
+        "EndTime": wanted.end,
         "ScanBy": "TimestampAscending",
         "MaxDatapoints": 100_800,
     }
     with Stubber(client) as stub:
         stub.add_response("get_metric_data", answer | {"NextToken": "more"}, sent)
         stub.add_response("get_metric_data", {"MetricDataResults": []}, sent | {"NextToken": "more"})
-        assert cloudwatch.pull(client, plan, run) == []
+        assert cloudwatch.pull(client, wanted, run) == []
         stub.assert_no_pending_responses()
-    assert [(row["value"], row["statistic"]) for row in table(run)] == [(5.0, "Average")]
+    assert [(row["value"], row["statistic"]) for row in table(run)] == [(5.0, "Minimum")]
 
 
-def test_what_cloudwatch_cannot_say_is_missing(run, host):
+def test_what_cloudwatch_cannot_say_is_missing(run):
     client = FakeCloudWatch()
     whole = client.get_metric_data
 
@@ -160,7 +186,7 @@ def test_what_cloudwatch_cannot_say_is_missing(run, host):
         return answer
 
     client.get_metric_data = partly
-    said = cloudwatch.pull(client, cloudwatch.plan([host("a")], START, END, metrics=METRICS[:2]), run)
+    said = cloudwatch.pull(client, one_metric(), run)
     assert [(one.host, one.why) for one in said] == [
         ("", "ArithmeticError: too much"),
         ("a", "CloudWatch answered InternalError"),
@@ -168,34 +194,35 @@ def test_what_cloudwatch_cannot_say_is_missing(run, host):
     assert table(run)
 
 
-def test_a_request_that_fails_leaves_those_that_were_answered(run, host):
+def test_a_request_that_fails_leaves_those_that_were_answered(run, record):
     client = FakeCloudWatch()
-    whole, calls = client.get_metric_data, []
+    whole = client.get_metric_data
+    wanted = planned([record(f"kafka-{n}") for n in range(12)])
+    failing = wanted.batches[1][0]
 
     def second_fails(**request):
-        calls.append(1)
-        if len(calls) == 2:
+        first = request["MetricDataQueries"][0]["MetricStat"]
+        dimensions = [{"Name": name, "Value": value} for name, value in failing.dimensions]
+        if (first["Metric"]["MetricName"], first["Metric"]["Dimensions"]) == (failing.metric, dimensions):
             raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
         return whole(**request)
 
     client.get_metric_data = second_fails
-    plan = cloudwatch.plan([host(f"kafka-{n}") for n in range(12)], START, END)
-    (missing,) = cloudwatch.pull(client, plan, run)
+    (missing,) = cloudwatch.pull(client, wanted, run)
     assert missing.why.startswith("request 2: Could not connect")
-    assert len(calls) == len(plan.batches) == 4
+    assert len(client.requests) == len(wanted.batches) - 1 > 1
     assert len({row["host"] for row in table(run)}) > 6
 
 
-def test_a_bug_of_ours_is_not_swallowed(run, host):
+def test_a_bug_of_ours_is_not_swallowed(run):
     client = FakeCloudWatch()
     client.get_metric_data = lambda **_: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        cloudwatch.pull(client, cloudwatch.plan([host("a")], START, END), run)
+        cloudwatch.pull(client, one_metric(), run)
 
 
-def test_a_kept_answer_that_was_cut_is_named_and_the_others_count(run, host):
-    plan = cloudwatch.plan([host("a")], START, END, metrics=METRICS[:1])
-    cloudwatch.pull(FakeCloudWatch(), plan, run, now=END)
+def test_a_kept_answer_that_was_cut_is_named_and_the_others_count(run):
+    cloudwatch.pull(FakeCloudWatch(), one_metric(), run, now=END)
     folder = run.raw / "cloudwatch"
     (whole,) = folder.iterdir()
     (folder / "20990101T000000.000000Z-000.json.zst").write_bytes(whole.read_bytes()[:50])

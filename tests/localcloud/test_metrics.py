@@ -29,7 +29,7 @@ class Lab:
         return Publisher(
             self.store,
             lambda: list(self.hosts.values()),
-            lambda _id: Health(detailed=self.detailed, instance_failed=self.failed),
+            lambda _id: Health(detailed=self.detailed, instance_failed=self.failed, root_volume="vol-1"),
         )
 
     def read(self, pid):
@@ -51,6 +51,9 @@ class Lab:
 
     def points(self, name, instance_id="i-1", statistic="Average"):
         metric = Metric("AWS/EC2", name, (("InstanceId", instance_id),))
+        return self.read_back(metric, statistic)
+
+    def read_back(self, metric, statistic="Average"):
         series = self.store.read(metric, T0, T0 + 7200, 60)
         return {(t - T0) // 60: round(v, 1) for t, v in zip(series.times, series.statistic(statistic), strict=True)}
 
@@ -76,6 +79,22 @@ def test_a_first_partial_minute_is_the_share_of_the_time_it_ran(lab):
     lab.minute(1)
     assert lab.points("CPUUtilization") == {0: 50.0}
     assert lab.points("NetworkIn") == {0: 1000.0}
+
+
+@pytest.mark.parametrize("detailed", [True, False])
+def test_a_volume_has_a_point_a_minute_whatever_the_monitoring(lab, detailed):
+    lab.detailed = detailed
+    lab.start()
+    lab.use(disk=8192)
+    lab.minute(1)
+    lab.use(disk=12_288)
+    lab.minute(2)
+    seen = {
+        name: lab.read_back(Metric("AWS/EBS", name, (("VolumeId", "vol-1"),)))
+        for name in ("VolumeReadBytes", "VolumeWriteBytes", "VolumeReadOps")
+    }
+    both = {0: 8192.0, 1: 4096.0}
+    assert seen == {"VolumeReadBytes": both, "VolumeWriteBytes": both, "VolumeReadOps": {0: 2.0, 1: 1.0}}
 
 
 def test_bytes_are_those_of_the_minute(lab):

@@ -206,6 +206,10 @@ class Aws:
         """Know no metric."""
         return {"MetricDataResults": [{"Id": each["Id"], "Values": []} for each in asked["MetricDataQueries"]]}
 
+    def list_metrics(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Know no metric."""
+        return {"Metrics": []}
+
     def get_caller_identity(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Say who asks."""
         return {"UserId": "AIDAFAKE", "Account": "123456789012", "Arn": "arn:aws:iam::123456789012:user/fake"}
