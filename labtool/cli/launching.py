@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from labtool.cli.connect import confirm, connect, connect_existing, launch_options
+from labtool.cli.connect import confirm, connect, connect_existing, launch_options, make_room
 from labtool.cli.display import Display
 from labtool.errors import UsageError
 from labtool.topology import GroupSpec, Lab
@@ -70,6 +70,7 @@ def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool, at_least: int
     types = [each.instance_type for each in planned.launches for _ in each.indexes]
     work.options.check(planned.launches)
     instance_types.check(work.session, types)
+    make_room(work.settings, len(types) + len(planned.start), work.display)
     if planned.launches and work.session.target.billed:
         cost = price.of(types, work.options.root_gib)
         confirm(f"{len(types)} hosts cost {cost}, for {work.settings.ttl} at most. Go on?", yes=yes)
