@@ -22,7 +22,8 @@ Strategy = Literal["mitogen", "linear"]
 
 MOST_FORKS = 50
 _SECRET = re.compile(
-    r"(^|_)pass(_|$)|password|passphrase|passwd|secret|token|private_key|access_key|credential", re.IGNORECASE
+    r"(^|_)pass(_|$)|password|passphrase|passwd|secret|token|private_key|access_key|credential|artifact_url",
+    re.IGNORECASE,
 )
 
 

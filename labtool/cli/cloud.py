@@ -72,7 +72,14 @@ def status(json: options.Json = False) -> None:
         render.table(("WHAT", ""), [(key.replace("_", " "), _text(value)) for key, value in asdict(found).items()])
 
 
-def doctor(cloud: options.Cloud = None, json: options.Json = False) -> None:
+def doctor(
+    hosts: Annotated[
+        int | None,
+        typer.Option("--hosts", help="Also: what this many more local hosts would need.", min=1, metavar="N"),
+    ] = None,
+    cloud: options.Cloud = None,
+    json: options.Json = False,
+) -> None:
     """Tell what this machine lacks.
 
     Names the command that mends it; fails if something is missing.
@@ -83,7 +90,7 @@ def doctor(cloud: options.Cloud = None, json: options.Json = False) -> None:
     from labtool.cli.checks import programs
     from labtool.cli.connect import needs, settings
 
-    found = [*programs(), *needs(settings(cloud=cloud))]
+    found = [*programs(), *needs(settings(cloud=cloud), hosts)]
     if json:
         render.data([asdict(check) for check in found])
     else:

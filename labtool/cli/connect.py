@@ -99,8 +99,8 @@ def connect_running(chosen: Settings, progress: Progress) -> Session | None:
     return connect(chosen, progress)
 
 
-def needs(chosen: Settings) -> list[Check]:
-    """Return what the chosen cloud needs, met or not."""
+def needs(chosen: Settings, hosts: int | None = None) -> list[Check]:
+    """Return what the chosen cloud needs, met or not; with `hosts`, what so many more local ones would need too."""
     from labtool.cli import checks
 
     if chosen.cloud == "aws":
@@ -109,7 +109,33 @@ def needs(chosen: Settings) -> list[Check]:
         return [known, *(checks.permissions(session) if known.ok else [])]
     from labtool import localcloud
 
-    return [checks.Check(c.name, c.ok, c.detail, c.mend, c.needed) for c in localcloud.checks(chosen.local)]
+    found = localcloud.checks(chosen.local)
+    if hosts is not None:
+        found += localcloud.room_for(chosen.local, hosts, _running(chosen))
+    return [checks.Check(c.name, c.ok, c.detail, c.mend, c.needed) for c in found]
+
+
+def make_room(chosen: Settings, hosts: int, progress: Progress) -> None:
+    """Refuse to start so many more hosts where this machine cannot carry them, and say what will be scarce."""
+    if chosen.cloud != "local" or not hosts:
+        return
+    from labtool import localcloud
+    from labtool.errors import LocalCloudError
+
+    for check in localcloud.room_for(chosen.local, hosts, _running(chosen)):
+        if check.ok:
+            continue
+        if check.needed:
+            raise LocalCloudError(f"no room for {hosts} more hosts: {check.name}: {check.detail}", check.mend)
+        progress.line(f"{check.name}: {check.detail} ({check.mend})")
+
+
+def _running(chosen: Settings) -> int:
+    """Return how many hosts of the local cloud run."""
+    from labtool import localcloud
+
+    found = localcloud.status(chosen.local)
+    return sum(found.hosts.get(state, 0) for state in ("pending", "running")) if found else 0
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from labtool.cli.connect import confirm, connect, connect_existing, launch_options
+from labtool.cli.connect import confirm, connect, connect_existing, launch_options, make_room
 from labtool.cli.display import Display
 from labtool.errors import UsageError
 from labtool.topology import GroupSpec, Lab
@@ -73,6 +73,7 @@ def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool, at_least: int
     work.options.check(planned.launches)
     instance_types.check(work.session, planned.types)
     cost, span = terms(planned, work.lab, work.session, work.options, parse_ttl(work.settings.ttl))
+    make_room(work.settings, len(planned.types) + len(planned.start), work.display)
     if planned.launches and work.session.target.billed:
         most = f"${cost.usd_per_hour * (span / HOUR):.2f} in the {lifetime_text(span)} they live at most"
         confirm(f"{len(planned.types)} hosts cost {cost}, {most}. Go on?", yes=yes)

@@ -35,12 +35,19 @@ _UNDERLYING_METRIC = "4278198272"  # higher than any other route's, so used when
 _RULE_PRIORITY = "90"  # before the main table's; the local one comes first whatever is asked
 
 # Raised while a local cloud runs: (name, value). Forwarding for NAT; mappings for Kafka's index files; connections
-# that security groups follow, of all hosts together (300 bytes each, when there are that many).
-_KERNEL_SETTINGS = (
-    ("net/ipv4/ip_forward", 1),
-    ("vm/max_map_count", 262_144),
-    ("net/netfilter/nf_conntrack_max", 1_048_576),
-)
+# that security groups follow, of all hosts together (300 bytes each, when there are that many). The kernel's own 128
+# inotify instances are all hosts' together, since their roots are one user: systemd without one does not start, and
+# each host takes six. Neighbours too are counted over all hosts, and n hosts that talk to each other know n² of them.
+KERNEL_SETTINGS = {
+    "net/ipv4/ip_forward": 1,
+    "vm/max_map_count": 262_144,
+    "net/netfilter/nf_conntrack_max": 1_048_576,
+    "fs/inotify/max_user_instances": 16_384,
+    "fs/inotify/max_user_watches": 1_048_576,
+    "net/ipv4/neigh/default/gc_thresh1": 16_384,
+    "net/ipv4/neigh/default/gc_thresh2": 32_768,
+    "net/ipv4/neigh/default/gc_thresh3": 65_536,
+}
 _SHARED = Path("/run/labtool-kernel.json")
 
 
@@ -258,7 +265,7 @@ def _take_kernel_settings(name: str) -> None:
     with _shared_record() as record:
         if name not in record["holders"]:
             record["holders"].append(name)
-        for setting, wanted in _KERNEL_SETTINGS:
+        for setting, wanted in KERNEL_SETTINGS.items():
             file = Path("/proc/sys") / setting
             try:
                 now = int(file.read_text())
@@ -271,7 +278,7 @@ def _take_kernel_settings(name: str) -> None:
             except OSError:
                 if setting == "net/ipv4/ip_forward":
                     raise
-                continue  # Kafka warns; nothing else needs it
+                continue  # a container's root may not; `labtool doctor --hosts` says how many hosts go without
             record["before"].setdefault(setting, now)
 
 

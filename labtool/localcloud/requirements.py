@@ -9,27 +9,17 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from labtool.config import LocalSettings
 from labtool.errors import LocalCloudError
 from labtool.localcloud import distribution, firewall, lifecycle, lxcfs, machine, network
+from labtool.localcloud.check import Check
 
 _DISK_NEEDED = 4 << 30
 _MEMORY_NEEDED = 2 << 30
 _KERNEL = {"veth": "veth pairs", "bridge": "bridges", "nf_nat": "NAT", "overlay": "overlay file systems"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    detail: str
-    mend: str = ""  # the command that mends it
-    needed: bool = True  # False: the local cloud works without, with less
 
 
 def checks(settings: LocalSettings) -> list[Check]:
@@ -206,7 +196,7 @@ def _disk(settings: LocalSettings) -> Check:
 def _memory(_: LocalSettings) -> Check:
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(fields["MemAvailable"].split()[0]) * 1024
-    detail = f"{free / 2**30:.1f} GiB available, {machine.processors()} processors; an idle host takes 20 MiB"
+    detail = f"{free / 2**30:.1f} GiB available, {machine.processors()} processors; an idle host takes 40 MiB"
     return Check("memory", free >= _MEMORY_NEEDED, detail, "end what you do not need, or use a larger machine")
 
 

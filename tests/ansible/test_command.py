@@ -40,6 +40,8 @@ def test_it_can_be_read_as_a_shells_command_and_hides_secrets(playbook):
         environ={},
     )
     text = made.shell("hosts.yml")
+    # It is signed: whoever has it can fetch.
+    assert "X-Amz" not in command.build(playbook, HOSTS, extra_vars={"artifact_url": "X-Amz"}, environ={}).shell()
     assert "hunter2" not in text
     assert "t0ken" not in text
     words = shlex.split(text.replace("\\\n", " "))

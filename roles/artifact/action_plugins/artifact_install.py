@@ -24,8 +24,9 @@ class ActionModule(ActionBase):
         try:
             self._transfer_file(arguments["src"], remote)
             self._fixup_perms2((self._connection._shell.tmpdir, remote))
-            arguments["_archive"] = remote
+            arguments = {**arguments, "_archive": remote, "url": ""}
             done = self._execute_module("artifact_install", module_args=arguments, task_vars=task_vars)
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
-        return {**result, **done}
+        warnings = [*asked.get("warnings", ()), *done.get("warnings", ())]
+        return {**result, **done, **({"warnings": warnings} if warnings else {})}

@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import shutil
 import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,15 +23,25 @@ module: artifact_install
 short_description: Unpack an archive to a versioned folder behind a current link
 description:
   - The action plugin of this name hands the archive to the host, but only if the host has not this very archive yet.
+  - With O(url) the host fetches the archive itself; where it cannot, the plugin hands it over as without, and warns.
   - The archive's one top folder is stripped. The new folder appears whole or not at all; so does the link.
 options:
   src: {description: The archive on the controller, required: true, type: path}
   directory: {description: Folder that holds the versions and the link, required: true, type: path}
   version: {description: Name of the version's folder, required: true, type: str}
   sha512: {description: The archive's SHA-512; empty only in check mode, required: true, type: str}
+  url: {description: Where this host can fetch the archive. It may be a secret, type: str, default: ''}
+  url_problem: {description: Why there is no URL though there should be one; told as a warning, type: str, default: ''}
 """
 
 MARKER = ".artifact.json"
+CHUNK = 1 << 20
+ATTEMPTS = 5
+SILENCE_S = 20.0
+
+
+class UnavailableError(Exception):
+    """What is at the URL is not to be had, or is not the archive; says why and never names the URL."""
 
 
 def installed_sha512(folder: Path) -> str:
@@ -44,6 +59,53 @@ def archive_sha512(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def fetch(url: str, into: Path, sha512: str, attempts: int = ATTEMPTS, pause_s: float = 1.0) -> None:
+    """Write the archive at `url` to `into`; a connection that breaks is taken up where it broke.
+
+    `UnavailableError` for another archive, a refusal, or no progress in `attempts` attempts.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise UnavailableError("it is neither https nor http")
+    into.unlink(missing_ok=True)
+    left = attempts
+    while True:
+        have = into.stat().st_size if into.exists() else 0
+        try:
+            if download(url, into, have):
+                break
+            problem = "the connection broke"
+        except urllib.error.HTTPError as error:
+            problem = f"HTTP {error.code}"
+            if error.code == 416:  # what is here is as long as the archive, or longer
+                break
+            if error.code < 500 and error.code not in (408, 429):
+                raise UnavailableError(problem) from None
+        except (OSError, http.client.HTTPException) as error:
+            problem = f"{getattr(error, 'reason', None) or error or type(error).__name__}"
+        if into.exists() and into.stat().st_size > have:
+            left = attempts
+        left -= 1
+        if not left:
+            raise UnavailableError(f"{problem}, {attempts} times")
+        time.sleep(pause_s * 2 ** (attempts - left - 1))
+    if archive_sha512(into) != sha512:
+        raise UnavailableError("another archive is there")
+
+
+def download(url: str, into: Path, have: int) -> bool:
+    """Append to `into`, of which `have` bytes are there, what `url` answers; tell whether all of it came."""
+    asked = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(asked, timeout=SILENCE_S) as answer:
+        goes_on = answer.status == 206
+        announced = answer.headers.get("Content-Length")
+        came = 0
+        with into.open("ab" if goes_on else "wb") as out:
+            while chunk := answer.read(CHUNK):
+                out.write(chunk)
+                came += len(chunk)
+    return announced is None or came == int(announced)
 
 
 def stripped(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -98,6 +160,8 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "version": {"type": "str", "required": True},
             "sha512": {"type": "str", "required": True},
+            "url": {"type": "str", "default": "", "no_log": True},
+            "url_problem": {"type": "str", "default": ""},
             "_archive": {"type": "path"},  # where the action plugin put the archive on this host
         },
         supports_check_mode=True,
@@ -115,8 +179,22 @@ def main() -> None:
         "link": str(link),
         "needs_archive": not present,
     }
-    if module.check_mode or (not present and archive is None):
+    if module.check_mode:
         module.exit_json(**result)
+    if not present and archive is None:
+        problem = module.params["url_problem"]
+        if module.params["url"]:
+            fetched = Path(tempfile.mkdtemp(dir=module.tmpdir)) / "archive"
+            try:
+                fetch(module.params["url"], fetched, sha512)
+                archive = fetched
+            except UnavailableError as error:
+                problem = str(error)
+        if archive is None:
+            if problem:
+                module.warn(f"this host could not fetch {Path(module.params['src']).name} ({problem}): sent over SSH")
+            module.exit_json(**result)
+        result["fetched"] = True
     try:
         if not present:
             if archive_sha512(archive) != sha512:
