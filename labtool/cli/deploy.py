@@ -8,6 +8,7 @@ from typing import Any
 from labtool.cli import options
 
 
+@options.launches
 def deploy_stack(
     stack: Any,
     typed: Mapping[str, Any],
@@ -20,17 +21,7 @@ def deploy_stack(
     yes: options.Yes = False,
     ssh_from: options.SshFrom = None,
     proxy_jump: options.ProxyJump = None,
-    root_gib: options.RootGib = None,
-    placement: options.Placement = None,
-    zone: options.Zone = None,
-    spot: options.Spot = None,
-    instance_profile: options.InstanceProfile = None,
-    vpc: options.Vpc = None,
-    subnet: options.Subnet = None,
-    private: options.Private = None,
-    ssm: options.Ssm = None,
-    max_price_per_hour: options.MaxPrice = None,
-    max_cost: options.MaxCost = None,
+    hosts: Mapping[str, Any] | None = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -43,19 +34,6 @@ def deploy_stack(
     from labtool.cli.display import Display, PlayDisplay
     from labtool.experiment import deploy
 
-    typed_hosts = options.of_hosts(
-        root_gib=root_gib,
-        placement=placement,
-        zones=zone,
-        spot=spot,
-        instance_profile=instance_profile,
-        vpc=vpc,
-        subnet=subnet,
-        private=private,
-        ssm=ssm,
-        max_price_per_hour=max_price_per_hour,
-        max_cost=max_cost,
-    )
     chosen = settings(
         cloud=cloud,
         lab=lab,
@@ -65,11 +43,11 @@ def deploy_stack(
         image=image,
         strategy=strategy,
         proxy_jump=proxy_jump,
-        aws=typed_hosts,
+        aws=hosts,
     )
     if dry_run:
         with Display() as display:
-            seen = dry.look(chosen, display, typed_hosts)
+            seen = dry.look(chosen, display, hosts)
             before = deploy.remembered(seen.session, chosen.lab) if seen.session else {}
             values, specs = wanted(stack, typed, before, seen.lab, type, display)
             foreseen = dry.foresee(seen, specs)
@@ -80,7 +58,7 @@ def deploy_stack(
             foreseen.tell()
             print(f"then, on them:\n{following}")
         return
-    with launching.held(chosen, ssh_from=ssh_from, typed=typed_hosts) as work:
+    with launching.held(chosen, ssh_from=ssh_from, typed=hosts) as work:
         before = deploy.remembered(work.session, work.lab.name)
         values, specs = wanted(stack, typed, before, work.lab, type, work.display)
         ready = launching.bring_up(work, specs, yes=yes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +17,7 @@ from labtool.topology import Lab
 GROUPS_HELP = "GROUP=COUNT or GROUP=COUNT:TYPE, as web=3 load=1:t3.large. Without any, stopped hosts are started."
 
 
+@options.launches
 def up(
     groups: Annotated[list[str] | None, typer.Argument(help=GROUPS_HELP, metavar="GROUP=COUNT")] = None,
     type: options.Type = None,
@@ -29,17 +30,7 @@ def up(
     at_least: Annotated[
         int | None, typer.Option("--at-least", help="Go on when this many hosts are ready.", min=1, metavar="N")
     ] = None,
-    root_gib: options.RootGib = None,
-    placement: options.Placement = None,
-    zone: options.Zone = None,
-    spot: options.Spot = None,
-    instance_profile: options.InstanceProfile = None,
-    vpc: options.Vpc = None,
-    subnet: options.Subnet = None,
-    private: options.Private = None,
-    ssm: options.Ssm = None,
-    max_price_per_hour: options.MaxPrice = None,
-    max_cost: options.MaxCost = None,
+    hosts: Mapping[str, Any] | None = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
     region: options.Region = None,
@@ -54,19 +45,6 @@ def up(
     from labtool.cli.connect import settings
     from labtool.cli.display import Display
 
-    typed = options.of_hosts(
-        root_gib=root_gib,
-        placement=placement,
-        zones=zone,
-        spot=spot,
-        instance_profile=instance_profile,
-        vpc=vpc,
-        subnet=subnet,
-        private=private,
-        ssm=ssm,
-        max_price_per_hour=max_price_per_hour,
-        max_cost=max_cost,
-    )
     chosen = settings(
         cloud=cloud,
         lab=lab,
@@ -75,19 +53,19 @@ def up(
         ttl=ttl,
         image=image,
         proxy_jump=proxy_jump,
-        aws=typed,
+        aws=hosts,
     )
     specs = [launching.parse_group(text, chosen.instance_type) for text in groups or ()]
     if dry_run:
         with Display() as display:
-            seen = dry.look(chosen, display, typed)
+            seen = dry.look(chosen, display, hosts)
             foreseen = dry.foresee(seen, specs or launching.as_it_is(seen.lab))
         if json:
             render.data(foreseen.data)
         else:
             foreseen.tell()
         return
-    with launching.held(chosen, ssh_from=ssh_from, typed=typed) as work:
+    with launching.held(chosen, ssh_from=ssh_from, typed=hosts) as work:
         ready = launching.bring_up(work, specs or launching.as_it_is(work.lab), yes=yes, at_least=at_least)
     if json:
         render.data([host_data(host) for host in ready])

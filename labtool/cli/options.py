@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -99,7 +102,36 @@ SshFrom = Annotated[
 ]
 
 
-def of_hosts(**typed: Any) -> dict[str, Any] | None:
-    """Return the options of how hosts are launched that were typed, as the section [aws] of the settings has them."""
-    given = {name: value for name, value in typed.items() if value is not None and value != []}
-    return given or None
+LAUNCH = {
+    "root_gib": RootGib,
+    "placement": Placement,
+    "zones": Zone,
+    "spot": Spot,
+    "instance_profile": InstanceProfile,
+    "vpc": Vpc,
+    "subnet": Subnet,
+    "private": Private,
+    "ssm": Ssm,
+    "max_price_per_hour": MaxPrice,
+    "max_cost": MaxCost,
+}
+"""How hosts are launched: the keys of the settings' section [aws]."""
+
+
+def launches(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take the options of how hosts are launched; it gets those that were typed as `hosts`, or None."""
+    parameters = inspect.signature(command, eval_str=True).parameters
+    own = [
+        inspect.Parameter(name, parameters["hosts"].kind, default=None, annotation=annotation)
+        for name, annotation in LAUNCH.items()
+    ]
+
+    @wraps(command)
+    def run(*positional: Any, **given: Any) -> Any:
+        typed = {name: given.pop(name, None) for name in LAUNCH}
+        hosts = {name: value for name, value in typed.items() if value is not None and value != []}
+        return command(*positional, hosts=hosts or None, **given)
+
+    shown = [each for name in parameters for each in (own if name == "hosts" else [parameters[name]])]
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    return run
