@@ -35,7 +35,7 @@ def timestamp(value: str | float) -> datetime:
         pass
     from botocore.utils import parse_timestamp
 
-    return parse_timestamp(value)  # type: ignore[no-any-return]
+    return parse_timestamp(str(value))
 
 
 def quicken(client: Any) -> None:
