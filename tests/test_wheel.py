@@ -50,6 +50,7 @@ def test_the_wheel_works_from_any_folder(tmp_path):
         "playbooks/group_vars/all.yml",
         "playbooks/workloads/kafka-throughput.py",
         "roles/collector/meta/argument_specs.yml",
+        "inventory/labtool.aws_ec2.yml",
         "inventory/labtool.py",
         "group_vars/all.yml",
         "ansible.cfg",

@@ -7,6 +7,7 @@ https://docs.ansible.com/ansible/latest/dev_guide/developing_inventory.html#inve
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import re
 import shlex
@@ -56,7 +57,7 @@ def host_vars(lab: str, host: Host, access: Access) -> dict[str, str | int]:
         "ansible_host": host.address,
         "ansible_user": host.login,
         "ansible_ssh_private_key_file": str(access.key),
-        "ansible_ssh_common_args": shlex.join(ssh.options(access, host=host)),
+        "ansible_ssh_common_args": _ssh_arguments(access, host),
         "ansible_python_interpreter": INTERPRETER,
         "labtool_lab": lab,
         "labtool_group": host.group,
@@ -71,6 +72,18 @@ def host_vars(lab: str, host: Host, access: Access) -> dict[str, str | int]:
                 f"correct the tags of instance {host.instance_id}",
             )
     return made
+
+
+def _ssh_arguments(access: Access, host: Host) -> str:
+    if ssh.proxy_command(host):
+        return shlex.join(ssh.options(access, host=host))
+    return _shared_arguments(access)
+
+
+@functools.lru_cache
+def _shared_arguments(access: Access) -> str:
+    """Return the options of every host that SSH reaches at its address: quoted once, not a thousand times."""
+    return shlex.join(ssh.options(access))
 
 
 def as_json(inventory: Inventory) -> str:
@@ -138,7 +151,8 @@ def script_answer(inventory: Inventory, argv: Sequence[str]) -> str:
     arguments = parser.parse_args(argv)
     if arguments.host is not None:
         return one_host(inventory, arguments.host)
-    return as_graph(inventory) if arguments.graph else as_json(inventory)
+    # Without indentation: json writes that in C, and only Ansible reads it.
+    return as_graph(inventory) if arguments.graph else json.dumps(inventory)
 
 
 def hosts(inventory: Inventory) -> tuple[str, ...]:

@@ -72,11 +72,17 @@ class Session:
 
     def _make(self, service: str, attempts: int) -> Any:
         import boto3
+        import botocore.session
         from botocore.config import Config
+
+        from labtool.cloud import answers
 
         if self._boto is None:
             with told_clearly("reading the AWS settings"):
+                core = botocore.session.get_session()
+                core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=answers.timestamp)
                 self._boto = boto3.Session(
+                    botocore_session=core,
                     region_name=self.target.region,
                     aws_access_key_id=self.target.access_key,
                     aws_secret_access_key=self.target.secret_key,
@@ -86,7 +92,7 @@ class Session:
                     "there are no AWS credentials",
                     "run `aws configure`, set AWS_PROFILE, or leave out --cloud aws to work on this machine",
                 )
-        return self._boto.client(
+        client = self._boto.client(
             service,
             region_name=ANSWERED_IN.get(service),
             endpoint_url=self.target.endpoint_url,
@@ -99,6 +105,9 @@ class Session:
                 proxies={} if self.target.endpoint_url else None,
             ),
         )
+        if service == "ec2":
+            answers.quicken(client)
+        return client
 
 
 def error_code(error: Exception) -> str:

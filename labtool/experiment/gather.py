@@ -121,7 +121,7 @@ def note_unsettled(journal: Journal) -> None:
         host.name
         for host in record.hosts
         # Without a whole period in the window there is nothing to wait for.
-        if last[host.name] >= record.window_start and shown.get(host.name, record.window_start) < last[host.name]
+        if last[host.name] >= record.window_start and (host.name not in shown or shown[host.name] < last[host.name])
     ]
     record.missing = [each for each in record.missing if each.what != UNSETTLED]
     if late:

@@ -147,7 +147,7 @@ REFUSED = [
     ({"MetricDataQueries": [query(0), query(0)]}, "ValidationError"),
     ({"MetricDataQueries": [{**query(0), "Id": "Upper"}]}, "ValidationError"),
     ({"MetricDataQueries": [query(0, period=61)]}, "ValidationError"),
-    ({"MetricDataQueries": [query(0, stat="tm99")]}, "InvalidParameterValue"),
+    ({"MetricDataQueries": [query(0, stat="tm101")]}, "InvalidParameterValue"),
     ({"MetricDataQueries": [query(0)], "StartTime": NOW + 86400}, "ValidationError"),
     ({"MetricDataQueries": [query(0)], "MaxDatapoints": 100_801}, "ValidationError"),
 ]

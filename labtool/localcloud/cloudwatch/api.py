@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from labtool.localcloud.cloudwatch import protocol
+from labtool.localcloud.cloudwatch import extended, protocol
 from labtool.localcloud.cloudwatch.cbor import Stamp
 from labtool.localcloud.cloudwatch.protocol import Answer, ApiError, Call, MetricResult, moment
 from labtool.localcloud.cloudwatch.store import UNITS, Datum, Metric, Series, Store
@@ -22,7 +22,6 @@ MAX_POINTS = 100_800
 MAX_STATISTICS_POINTS = 1_440
 LIST_PAGE = 500
 STATISTICS = ("SampleCount", "Average", "Sum", "Minimum", "Maximum")
-_PERCENTILE = re.compile(r"[pP](\d{1,2}(?:\.\d{1,10})?|100)")
 _OLDEST_S, _NEWEST_S = 14 * 86400, 2 * 3600  # what PutMetricData takes
 
 
@@ -122,7 +121,7 @@ class CloudWatch:
             for i, t in enumerate(series.times)
         }
         for name in extended:
-            for t, value in zip(*self.store.percentile(metric, start, end, period, _rank(name), unit), strict=True):
+            for t, value in zip(*self.store.extended(metric, start, end, period, _extended(name), unit), strict=True):
                 point = points.setdefault(t, {"Timestamp": Stamp(t), "Unit": shown})
                 point.setdefault("ExtendedStatistics", {})[name] = value
         ordered = [points[t] for t in sorted(points)]
@@ -185,7 +184,7 @@ class CloudWatch:
         unit = _unit(stat.get("Unit"))
         name = str(stat.get("Stat") or "")
         if name not in STATISTICS:
-            times, values = self.store.percentile(metric, start, end, period, _rank(name), unit)
+            times, values = self.store.extended(metric, start, end, period, _extended(name), unit)
             return (times[::-1], values[::-1]) if reverse else (times, values)
         key = (metric, start, end, period, unit)
         if key not in cache:
@@ -315,14 +314,11 @@ def _window(given: Mapping[str, Any], period: int) -> tuple[int, int]:
     return start, end
 
 
-def _rank(name: str) -> float:
-    found = _PERCENTILE.fullmatch(name)
-    if not found:
-        raise ApiError(
-            "InvalidParameterValue",
-            f"The local cloud has no statistic {name}; it has {', '.join(STATISTICS)} and percentiles like p99.",
-        )
-    return float(found[1])
+def _extended(name: str) -> Callable[[extended.Values], float | None]:
+    found = extended.statistic(name)
+    if found is None:
+        raise ApiError("InvalidParameterValue", f"The value {name} for the parameter Stat is no statistic.")
+    return found
 
 
 def _describe(metric: Metric) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -184,6 +184,21 @@ class Store:
         self, metric: Metric, start: int, end: int, period: int, rank: float, unit: str | None = None
     ) -> tuple[list[int], list[float]]:
         """Return times and the `rank`-th percentiles (0–100); periods whose single values are unknown are left out."""
+        return self.extended(metric, start, end, period, lambda known: weighted_percentile(known, rank), unit)
+
+    def extended(
+        self,
+        metric: Metric,
+        start: int,
+        end: int,
+        period: int,
+        compute: Callable[[Sequence[tuple[float, float]]], float | None],
+        unit: str | None = None,
+    ) -> tuple[list[int], list[float]]:
+        """Return times and what `compute` makes of each period's (value, count) pairs, as `percentile` does.
+
+        As in CloudWatch, there is none where a value is negative or only a statistic set is known.
+        """
         key = self._ids.get(metric)
         code = None if unit is None else UNITS.index(unit)
         rows = self._select(_READ_SPREADS, (start, start, period, period, key, start, end, code, code))
@@ -193,9 +208,9 @@ class Store:
             for _, low, high, count, spread in group:
                 part = _spread(spread, low, high, count)
                 known = None if part is None or known is None else known + part
-            if known:
+            if known and min(value for value, _ in known) >= 0 and (made := compute(known)) is not None:
                 times.append(int(slot))
-                values.append(weighted_percentile(known, rank))
+                values.append(made)
         return times, values
 
     def metrics(
