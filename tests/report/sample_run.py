@@ -238,14 +238,17 @@ def host_metrics(run: RunDirectory, sample: Sample, rng: np.random.Generator, sh
 def _cloudwatch(sample: Sample, name: str, number: int, truth: dict[str, np.ndarray]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     metrics = (
-        ("CPUUtilization", "Percent", truth["cpu"] * 100 * sample.cloudwatch_skew, False),
-        ("NetworkIn", "Bytes", truth["rx"], True),
-        ("NetworkOut", "Bytes", truth["tx"], True),
-        ("EBSWriteBytes", "Bytes", truth["write"], True),
-        ("StatusCheckFailed", "Count", np.zeros(sample.seconds), True),
+        ("AWS/EC2", "CPUUtilization", "Percent", truth["cpu"] * 100 * sample.cloudwatch_skew, False),
+        ("AWS/EC2", "NetworkIn", "Bytes", truth["rx"], True),
+        ("AWS/EC2", "NetworkOut", "Bytes", truth["tx"], True),
+        ("AWS/EC2", "EBSWriteBytes", "Bytes", truth["write"], True),
+        ("AWS/EC2", "StatusCheckFailed", "Count", np.zeros(sample.seconds), True),
+        ("AWS/EBS", "VolumeWriteBytes", "Bytes", truth["write"], True),
+        ("AWS/EBS", "VolumeReadBytes", "Bytes", np.zeros(sample.seconds), True),
+        ("Shop", "Orders", "", truth["cpu"] * 7, False),
     )
     for start in range(0, sample.seconds - 59, 60):
-        for metric, unit, values, total in metrics:
+        for namespace, metric, unit, values, total in metrics:
             part = values[start : start + 60]
             base = float(part.sum() if total else part.mean())
             for statistic, value in (
@@ -258,9 +261,10 @@ def _cloudwatch(sample: Sample, name: str, number: int, truth: dict[str, np.ndar
                 rows.append(
                     {
                         "time": START + timedelta(seconds=start),
-                        "host": name,
+                        "host": "" if namespace == "Shop" else name,
                         "instance_id": f"i-0{number:016x}",
-                        "namespace": "AWS/EC2",
+                        "dimensions": f"Till={number}" if namespace == "Shop" else "",
+                        "namespace": namespace,
                         "metric": metric,
                         "statistic": statistic,
                         "unit": unit,

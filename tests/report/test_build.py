@@ -111,6 +111,7 @@ def test_every_figure_has_its_png_its_data_and_its_words(sample_report, text):
         "heat",
         "hosts",
         "cloudwatch-1",
+        "cloudwatch-only",
         "service",
         "timeline",
     ]
@@ -124,6 +125,17 @@ def test_every_figure_has_its_png_its_data_and_its_words(sample_report, text):
         assert f'id="{drawn["id"]}-figure"' in text
     assert text.count("<figcaption>") == text.count('role="img"') == len(names)
     assert all(alt for alt in re.findall(r'role="img" aria-label="([^"]*)"', text))
+
+
+def test_what_only_cloudwatch_has_is_drawn_too(sample_report):
+    with (sample_report.path / "figures/cloudwatch-only.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["metric"] for row in rows} == {"VolumeWriteBytes", "Orders"}  # nothing was read
+    assert {row["unit"] for row in rows if row["metric"] == "VolumeWriteBytes"} == {"bytes/s"}
+    assert {row["host"] for row in rows if row["metric"] == "Orders"} == {""}
+    said = json.loads((sample_report.path / "summary.json").read_text())
+    (drawn,) = [each for each in said["figures"] if each["id"] == "cloudwatch-only"]
+    assert drawn["title"] == "2 metrics that only CloudWatch has, of AWS/EBS and Shop; 1 other stayed at 0"
 
 
 def test_a_gap_is_not_bridged(sample_report):

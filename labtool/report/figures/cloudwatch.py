@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
-from labtool.analysis.cloudwatch import PAIRS, Pair, converted, find
-from labtool.analysis.data import RunData
+from labtool.analysis.cloudwatch import NAMESPACE, PAIRS, Pair, converted, find
+from labtool.analysis.data import Labelled, RunData, Series
 from labtool.analysis.statistics import bin_width, bins
 from labtool.dataset.run import RunDirectory
-from labtool.report import style
+from labtool.report import small, style
 from labtool.report.figure import Figure, finish, grid, sheet
 from labtool.report.multiples import chunks, name_columns, panels
 
 
 def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
-    """Draw every host's metrics that both count; for many hosts a point per host and period."""
+    """Draw every host's metrics that both count, and those that only CloudWatch has."""
+    return _both(data, analysis, run) + _only(data, run)
+
+
+def _both(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
+    """Draw the metrics that both count; for many hosts a point per host and period."""
     hosts = [h for h in data.hosts if any(find(data, h, pair) for pair in PAIRS)]
     if not hosts or data.length_s <= 0:
         return []
@@ -27,6 +33,53 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
     parts = chunks(hosts)
     tops = {pair.metric: _top(data, pair, hosts) for pair in PAIRS}
     return [_steps(data, analysis, part, number, len(parts), tops, run) for number, part in enumerate(parts)]
+
+
+SUMMED = {"Bytes": "bytes/s", "Count": "/s"}
+"""CloudWatch's units of what is counted in a period, and the unit of its rate."""
+
+
+def _only(data: RunData, run: RunDirectory) -> list[Figure]:
+    """Draw the metrics of volumes and other namespaces that move: what is counted as a rate, the rest as averages."""
+    found: dict[tuple[str, str], list[Labelled]] = {}
+    for one in data.cloudwatch:
+        if (
+            one.source == NAMESPACE
+            or not len(one.series)
+            or one.statistic != ("Sum" if one.unit in SUMMED else "Average")
+        ):
+            continue
+        found.setdefault((one.source, one.metric), []).append(_over_time(one))
+    moving = {key: series for key, series in found.items() if any(np.any(one.series.v != 0) for one in series)}
+    if not moving or data.length_s <= 0:
+        return []
+    shown = dict(list(moving.items())[: small.MOST])
+    drawn, columns = small.draw(data, [(metric, series) for (_, metric), series in shown.items()])
+    names = fmt.listed(sorted({source for source, _ in moving}))
+    more = "" if len(moving) <= small.MOST else f"; the first {small.MOST} of {len(moving)}"
+    idle = len(found) - len(moving)
+    zero = f"; {fmt.plural(idle, 'other')} stayed at 0" if idle else ""
+    title = f"{fmt.plural(len(moving), 'metric')} that only CloudWatch has, of {names}{zero}"
+    return [
+        finish(
+            drawn,
+            run,
+            name="cloudwatch-only",
+            title=title,
+            subtitle=f"By host{more}; the table cloudwatch has all of them, with every statistic",
+            caption="What CloudWatch counts is drawn as a rate over its period, anything else as its average.",
+            alt=f"Small panels of CloudWatch metrics over time. {title}.",
+            data=columns,
+        )
+    ]
+
+
+def _over_time(one: Labelled) -> Labelled:
+    """Return the series with each value in the middle of its period, what was counted as a rate."""
+    middle = one.series.t + one.period_s / 2
+    if one.unit not in SUMMED:
+        return replace(one, series=Series(middle, one.series.v))
+    return replace(one, unit=SUMMED[one.unit], series=Series(middle, one.series.v / one.period_s))
 
 
 def _top(data: RunData, pair: Pair, hosts: list[str]) -> float:

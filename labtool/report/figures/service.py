@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import Labelled, RunData
 from labtool.dataset.run import RunDirectory
-from labtool.report import bands, style
-from labtool.report.figure import Figure, finish, grid, sheet
+from labtool.report import small
+from labtool.report.figure import Figure, finish
 from labtool.report.figures.latency import REQUEST_TIME
-
-ACROSS = 3
-MOST = 12
 
 
 def metrics(data: RunData) -> dict[tuple[str, str], list[Labelled]]:
@@ -48,42 +43,9 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
     moving = {key: s for key, s in everything.items() if worth_drawing(key, everything) and moves(s)}
     if not moving or data.length_s <= 0:
         return []
-    shown = dict(list(moving.items())[:MOST])
-    across = min(ACROSS, len(shown))
-    rows = -(-len(shown) // across)
-    drawn = sheet(rows * 1.85 + 0.75)
-    places = grid(drawn, rows, across, left=0.85, right=0.25, top=0.34, across=0.85, down=0.52).ravel()
-    colours: dict[str, str] = {}
-    columns: dict[str, list[Any]] = {"metric": [], "host": [], "time_s": [], "value": [], "unit": []}
-    for axes, ((_, metric), series) in zip(places, shown.items(), strict=False):
-        style.shade(axes, data, named=False)
-        many = len(series) > style.FEW_HOSTS
-        if many:
-            bands.draw(axes, data, {one.host: one.series for one in series}, colours)
-        for one in series:
-            if not many:
-                axes.plot(one.series.t, one.series.v, linewidth=1.2, **style.host_style(data.hosts, one.host))
-            columns["metric"] += [metric] * len(one.series)
-            columns["host"] += [one.host] * len(one.series)
-            columns["time_s"] += one.series.t.tolist()
-            columns["value"] += one.series.v.tolist()
-            columns["unit"] += [one.unit] * len(one.series)
-        unit = series[0].unit
-        top = max(float(np.nanmax(one.series.v, initial=0.0)) for one in series) * 1.15
-        style.amount_axis(axes, unit, 1.0 if unit == "ratio" and 0.5 < top <= 1.15 else top or 1.0)
-        axes.set_title(_short(metric), loc="left", fontsize=9, color=style.INK, pad=4)
-        if unit not in ("ratio", "bytes", "bytes/s", "count", ""):
-            axes.set_ylabel(unit, fontsize=8.5)
-        style.time_axis(axes, data, label=False, most=5)
-    for axes in places[len(shown) :]:
-        axes.set_visible(False)
-    hosts = [h for h in data.hosts if any(one.host == h for series in shown.values() for one in series)]
-    if len(hosts) <= style.FEW_HOSTS:
-        _legend(drawn, {host: style.host_style(data.hosts, host) for host in hosts})
-    else:
-        _legend(drawn, {"median": {"color": style.INK}} | {host: {"color": c} for host, c in colours.items()})
-    places[(rows - 1) * across].set_xlabel("seconds since the start of the window", loc="left")
-    some = "" if len(moving) <= MOST else f"; the first {MOST} of {len(moving)}"
+    shown = dict(list(moving.items())[: small.MOST])
+    drawn, columns = small.draw(data, [(_short(metric), series) for (_, metric), series in shown.items()])
+    some = "" if len(moving) <= small.MOST else f"; the first {small.MOST} of {len(moving)}"
     services = fmt.listed(sorted({service for service, _ in shown}))
     idle = _steady(everything)
     title = f"{fmt.plural(len(moving), 'metric')} of {services} moved{idle}"
@@ -99,21 +61,6 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
             data=columns,
         )
     ]
-
-
-def _legend(drawn: Any, looks: dict[str, dict[str, Any]]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], linewidth=2, label=name, **look) for name, look in looks.items()]
-    height = drawn.get_size_inches()[1]
-    drawn.legend(
-        handles=handles,
-        loc="lower right",
-        bbox_to_anchor=(1 - 0.2 / style.WIDTH_IN, 0.02 / height),
-        ncols=min(len(looks), 8),
-        handlelength=1.4,
-        columnspacing=1.4,
-    )
 
 
 def _short(metric: str) -> str:
