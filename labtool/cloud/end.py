@@ -43,6 +43,8 @@ def down(session: Session, name: str, progress: Progress, *, deadline_s: float =
         for instance in alive:
             progress.host(tags.host_of(instance).name, "ending")
         ended |= {instance["InstanceId"] for instance in alive} | hidden
+        for known in {tags.to_map(i.get("Tags")).get(tags.BUCKET, "") for i in alive} - {""} - journal.buckets:
+            journal.uses(bucket=known)
         if alive or hidden:
             left, alone = [f"{len(alive) + len(hidden)} hosts"], clock.monotonic()
         else:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from labtool.cloud import bucket, keys
+from labtool.cloud import bucket, find, keys, tags
 from labtool.cloud.journal import Journal
-from labtool.cloud.session import Session, Target
+from labtool.cloud.session import Session, Target, told_clearly
 from labtool.errors import LabtoolError
 
 
@@ -25,10 +25,22 @@ def command(session: Session, lab: str) -> list[str]:
 def publish(session: Session, lab: str, archive: Path, sha512: str) -> str:
     """Put an archive into the lab's bucket, made if there is none, and return a URL for the hosts."""
     home = bucket.of_lab(session, lab)
-    # Written down first: whatever happens then, `labtool down` looks for it.
+    # Written down first, here and on the hosts: whatever happens then, `labtool down` looks for it from anywhere.
     Journal(keys.lab_folder(session, lab)).uses(bucket=home.name)
+    _tag_hosts(session, lab, home)
     bucket.ensure(session, lab, home)
     return bucket.url(session, home, bucket.put(session, home, archive, sha512))
+
+
+def _tag_hosts(session: Session, lab: str, home: bucket.Bucket) -> None:
+    found = find.describe(
+        session,
+        [{"Name": f"tag:{tags.LAB}", "Values": [lab]}, {"Name": "instance-state-name", "Values": list(find.ALIVE)}],
+    )
+    without = [i["InstanceId"] for i in found if tags.to_map(i.get("Tags")).get(tags.BUCKET) != home.name]
+    if without:
+        with told_clearly("tagging the hosts with their bucket"):
+            session.ec2.create_tags(Resources=without, Tags=tags.to_list({tags.BUCKET: home.name}))
 
 
 def main(words: Sequence[str]) -> int:

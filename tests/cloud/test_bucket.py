@@ -171,6 +171,25 @@ def test_down_removes_it_and_looks_again(session, monkeypatch):
     assert Journal(keys.lab_folder(session, "paper")).buckets == set()
 
 
+def test_another_machines_down_knows_it_by_the_hosts(session, monkeypatch, tmp_path):
+    from datetime import timedelta
+
+    from labtool.cloud import end, keys, launch
+    from labtool.progress import Silent
+    from labtool.topology import GroupSpec
+
+    launch.up(
+        session, "paper", [GroupSpec("web", 2, "t3.micro")], image=None, ttl=timedelta(hours=4), progress=Silent()
+    )
+    publish._tag_hosts(session, "paper", bucket.of_lab(session, "paper"))
+    monkeypatch.setenv("LABTOOL_HOME", str(tmp_path / "another machine"))
+    assert Journal(keys.lab_folder(session, "paper")).buckets == set()
+    removed = []
+    monkeypatch.setattr(bucket, "remove", lambda _session, home: removed.append(home) or len(removed) < 2)
+    assert end.down(session, "paper", Silent()) == 2
+    assert set(removed) == {bucket.of_lab(session, "paper")}
+
+
 @given(st.binary(max_size=100), st.integers(1, 40))
 def test_a_composite_checksum_depends_on_every_byte(tmp_path_factory, content, part):
     file = tmp_path_factory.mktemp("c") / "a"
