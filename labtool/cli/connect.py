@@ -61,6 +61,7 @@ def connect(chosen: Settings, progress: Progress, *, ssh_from: str | None = None
             kind="local",
             region=endpoint.region,
             endpoint_url=endpoint.url,
+            hosts_endpoint_url=endpoint.hosts_url,
             access_key=endpoint.access_key,
             secret_key=endpoint.secret_key,
             default_image=endpoint.default_image,

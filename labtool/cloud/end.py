@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from labtool.cloud import clock, find, keys, leftovers, network, placement, tags
+from labtool.cloud import bucket, clock, find, keys, leftovers, network, placement, tags
 from labtool.cloud.journal import Journal
 from labtool.cloud.session import Session, error_code, told_clearly
 from labtool.errors import CloudError, unknown
@@ -43,6 +43,8 @@ def down(session: Session, name: str, progress: Progress, *, deadline_s: float =
         for instance in alive:
             progress.host(tags.host_of(instance).name, "ending")
         ended |= {instance["InstanceId"] for instance in alive} | hidden
+        for known in {tags.to_map(i.get("Tags")).get(tags.BUCKET, "") for i in alive} - {""} - journal.buckets:
+            journal.uses(bucket=known)
         if alive or hidden:
             left, alone = [f"{len(alive) + len(hidden)} hosts"], clock.monotonic()
         else:
@@ -126,6 +128,12 @@ def _end_belongings(session: Session, name: str, journal: Journal, *, volumes: b
             left.append(f"placement group {each}")
         if gone or journal.settled():
             journal.placements.discard(each)
+    if journal.buckets:
+        home = bucket.of_lab(session, name)
+        if bucket.remove(session, home):
+            left.append(f"bucket {home.name}")
+        else:
+            journal.buckets.discard(home.name)
     shown = {group["GroupId"] for group in network.find_security_groups(session, name)}
     for each in sorted(shown | journal.groups):
         gone = _remove(session, "delete_security_group", "InvalidGroup.NotFound", GroupId=each)

@@ -53,6 +53,7 @@ class Journal:
         self.touched: datetime | None = None  # when something was last about to be made
         self.groups: set[str] = set()  # ids of security groups
         self.placements: set[str] = set()  # names of placement groups
+        self.buckets: set[str] = set()  # their names
         self._read()
 
     @property
@@ -89,11 +90,12 @@ class Journal:
             self.calls = [call for call in self.calls if clock.now() < call.asked + 5 * SETTLED or not call.ids]
             self._write()
 
-    def uses(self, *, group: str | None = None, placement: str | None = None) -> None:
-        """Note a security group that the lab has, or a placement group that is about to be made."""
+    def uses(self, *, group: str | None = None, placement: str | None = None, bucket: str | None = None) -> None:
+        """Note a security group that the lab has, or a placement group or bucket that is about to be made."""
         with self._lock:
             self.groups |= {group} if group else set()
             self.placements |= {placement} if placement else set()
+            self.buckets |= {bucket} if bucket else set()
             self._write()
 
     def asking(self, request: Mapping[str, Any]) -> Call:
@@ -120,7 +122,7 @@ class Journal:
         """Forget everything: the lab is gone."""
         with self._lock:
             self.calls, self.touched = [], None
-            self.groups, self.placements = set(), set()
+            self.groups, self.placements, self.buckets = set(), set(), set()
             self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
@@ -132,6 +134,7 @@ class Journal:
                 "touched": tags.time_text(self.touched),
                 "groups": sorted(self.groups),
                 "placements": sorted(self.placements),
+                "buckets": sorted(self.buckets),
                 "calls": calls,
             },
         )
@@ -141,6 +144,7 @@ class Journal:
             data = json.loads(self._path.read_text())
             self.touched = tags.parse_time(data["touched"])
             self.groups, self.placements = set(data["groups"]), set(data["placements"])
+            self.buckets = set(data.get("buckets", ()))  # a lab of an earlier version has none
             self.calls = [
                 Call(each["request"], tags.parse_time(each["asked"]) or clock.now(), list(each["ids"]))
                 for each in data["calls"]

@@ -22,6 +22,16 @@ _LAB = "labtool-doctor"
 _PUBLIC_KEY = b"ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32))  # nobody's
 
 
+ON_S3 = tuple(
+    f"s3:{name}"
+    for name in (
+        "AbortMultipartUpload", "CreateBucket", "DeleteBucket", "DeleteObject", "GetBucketTagging", "GetObject",
+        "ListBucket", "ListBucketMultipartUploads", "PutBucketPolicy", "PutBucketPublicAccessBlock", "PutBucketTagging",
+        "PutEncryptionConfiguration", "PutLifecycleConfiguration", "PutObject",
+    )
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Permission:
     """An action, and whether this user may take it; `why` says what came instead of an answer."""
@@ -40,7 +50,10 @@ def _try(action: str, call: Callable[[], Any] | None) -> Permission:
     from botocore.exceptions import BotoCoreError, ClientError
 
     if call is None:
-        return Permission(action, "unknown", "it takes a lab to try it on")
+        why = (
+            "S3 has no dry runs; without it archives go over SSH" if action in ON_S3 else "it takes a lab to try it on"
+        )
+        return Permission(action, "unknown", why)
     try:
         call()
     except ClientError as error:
@@ -90,6 +103,7 @@ def _probes(session: Session) -> Iterator[tuple[str, Callable[[], Any] | None]]:
     placed = {"GroupName": _LAB, "Strategy": "cluster", "TagSpecifications": _tagged("placement-group")}
     yield _dry(ec2, "create_placement_group", placed)
     yield from _on_a_labs_own(session)
+    yield from ((action, None) for action in ON_S3)
 
 
 def _on_a_labs_own(session: Session) -> Iterator[tuple[str, Callable[[], Any] | None]]:

@@ -34,6 +34,7 @@ class Target:
     region: str
     kind: Literal["aws", "local"] = "aws"
     endpoint_url: str | None = None
+    hosts_endpoint_url: str | None = None  # where the hosts reach the same endpoint, if it is another address
     access_key: str | None = None
     secret_key: str | None = None
     default_image: str = "debian-12"
@@ -101,6 +102,8 @@ class Session:
                 max_pool_connections=32,
                 connect_timeout=10,
                 user_agent_extra="labtool",
+                # Presigned URLs of S3 still are of version 2 in some regions.
+                signature_version="s3v4" if service == "s3" else None,
                 # An endpoint of this machine is never behind a proxy.
                 proxies={} if self.target.endpoint_url else None,
             ),

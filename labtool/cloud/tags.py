@@ -21,6 +21,8 @@ ROOT_GIB = "labtool:root_gib"
 """Size of the root volume, where it is not the usual one."""
 REACH = "labtool:reach"
 """How SSH reaches a host that has no public address: private (from within its network) or ssm."""
+BUCKET = "labtool:bucket"
+"""The bucket that the lab has, or was about to have: written before the bucket is made, for whoever ends the lab."""
 VAR = "labtool:var:"
 
 

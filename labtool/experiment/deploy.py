@@ -17,7 +17,7 @@ from labtool.ansible.events import Observer
 from labtool.ansible.observers import TimelineWriter
 from labtool.ansible.result import PlayResult
 from labtool.ansible.runner import run_playbook
-from labtool.cloud import find, keys, tags
+from labtool.cloud import find, keys, publish, tags
 from labtool.cloud.session import Session, told_clearly
 from labtool.errors import CloudError, UsageError
 from labtool.progress import Progress
@@ -99,7 +99,7 @@ def deploy(
     result = run_playbook(
         stack.playbook,
         hosts,
-        extra_vars=stack.extra_vars(values),
+        extra_vars={**stack.extra_vars(values), "artifact_publish": publish.command(session, lab.name)},
         observers=[timeline, *observers],
         strategy=strategy,
         # One call: the second playbook finds its connections open.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ class Endpoint:
     access_key: str
     secret_key: str
     default_image: str
+    hosts_url: str  # the same from a host
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,9 @@ def _refuse_other(settings: LocalSettings, running: Status) -> None:
 
 def _endpoint(running: Status) -> Endpoint:
     # Any key would do: the API listens on loopback and on the lab's bridge only.
-    return Endpoint(running.url, REGION, "labtool", "labtool", running.default_image)
+    gateway = ipaddress.ip_network(running.subnet)[1]
+    hosts_url = f"http://{gateway}:{running.url.rpartition(':')[2]}"
+    return Endpoint(running.url, REGION, "labtool", "labtool", running.default_image, hosts_url)
 
 
 @contextmanager

@@ -19,7 +19,9 @@ def _here(monkeypatch, tmp_path):
 
 
 def test_start_tells_a_program_how_to_reach_it(told, monkeypatch):
-    endpoint = localcloud.Endpoint("http://127.0.0.1:4697", "us-east-1", "key", "secret", "debian-12")
+    endpoint = localcloud.Endpoint(
+        "http://127.0.0.1:4697", "us-east-1", "key", "secret", "debian-12", "http://198.18.0.1:4697"
+    )
     monkeypatch.setattr(localcloud, "start", lambda settings, progress: endpoint)
     code, out, _ = told("cloud", "start", "--json")
     assert code == 0
@@ -29,6 +31,7 @@ def test_start_tells_a_program_how_to_reach_it(told, monkeypatch):
         "access_key": "key",
         "secret_key": "secret",
         "default_image": "debian-12",
+        "hosts_url": "http://198.18.0.1:4697",
     }
     assert "export AWS_ENDPOINT_URL=http://127.0.0.1:4697" in told("cloud", "start")[1]
 
