@@ -39,10 +39,25 @@ class Bucket:
 
 def of_lab(session: Session, lab: str) -> Bucket:
     """Return the lab's bucket, there or not."""
-    with told_clearly("asking whose account this is"):
-        owner = str(session.client("sts").get_caller_identity()["Account"])
+    owner = _account(session)
     short = hashlib.sha256(lab.encode()).hexdigest()[:8]
     return Bucket(f"{prefix(owner, session.target.region)}{short}", owner)
+
+
+def of_labs(session: Session) -> dict[str, Bucket]:
+    """Return the buckets that labs have in this account and region, by lab."""
+    owner, s3 = _account(session), session.client("s3")
+    begins = prefix(owner, session.target.region)
+    with told_clearly("reading what buckets labs have"):
+        pages = s3.get_paginator("list_buckets").paginate(Prefix=begins)
+        names = [each["Name"] for page in pages for each in page.get("Buckets", [])]
+        found = [Bucket(name, owner) for name in names if name.startswith(begins)]
+        return {lab: each for each in found if (lab := _tags(s3, each).get(tags.LAB))}
+
+
+def _account(session: Session) -> str:
+    with told_clearly("asking whose account this is"):
+        return str(session.client("sts").get_caller_identity()["Account"])
 
 
 def prefix(owner: str, region: str) -> str:

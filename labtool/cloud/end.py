@@ -31,6 +31,9 @@ def down(session: Session, name: str, progress: Progress, *, deadline_s: float =
     until = clock.monotonic() + deadline_s
     journal = Journal(keys.lab_folder(session, name))
     unsure = journal.unsure
+    # Made elsewhere: whether it has a bucket is seen when it is removed.
+    if not keys.access(session, name).key.exists():
+        journal.uses(bucket=bucket.of_lab(session, name).name)
     ended: set[str] = set()
     empty, pause, told = 0, 0.1, False
     alone = clock.monotonic()  # since when there is no host

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from labtool.cloud import find, tags
+from labtool.cloud import bucket, find, tags
 from labtool.cloud.price import Price, Prices
 from labtool.cloud.session import Session, told_clearly
 from labtool.topology import Lab
@@ -15,7 +15,7 @@ from labtool.topology import Lab
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that is no host: a volume, security group, key pair or placement group."""
+    """Something that is no host: a volume, security group, key pair, placement group or bucket."""
 
     lab: str
     kind: str
@@ -54,7 +54,7 @@ class Everything:
 
 
 def find_everything(session: Session) -> Everything:
-    """Read all that bears a lab's tag, in six calls and their pages."""
+    """Read all that bears a lab's tag: a call for each kind of thing, and its pages."""
     labs = tuple(find.find_labs(session))
     with_tag = [{"Name": "tag-key", "Values": [tags.LAB]}]
     things = [
@@ -75,6 +75,8 @@ def find_everything(session: Session) -> Everything:
         for each in placements
         if tags.LAB in tags.to_map(each.get("Tags"))
     ]
+    buckets = bucket.of_labs(session).items()
+    things += [Thing(lab, "bucket", each.name, each.name, 0.0, None) for lab, each in buckets]
     return Everything(labs, tuple(sorted(things, key=lambda t: (t.lab, t.kind, t.name))))
 
 

@@ -103,6 +103,7 @@ def _probes(session: Session) -> Iterator[tuple[str, Callable[[], Any] | None]]:
     placed = {"GroupName": _LAB, "Strategy": "cluster", "TagSpecifications": _tagged("placement-group")}
     yield _dry(ec2, "create_placement_group", placed)
     yield from _on_a_labs_own(session)
+    yield "s3:ListAllMyBuckets", lambda: session.client("s3").list_buckets(Prefix=_LAB, MaxBuckets=1)
     yield from ((action, None) for action in ON_S3)
 
 

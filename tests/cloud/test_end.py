@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from fake.promises import Promises
 
-from labtool.cloud import bill, clock, end, find, launch, leftovers
+from labtool.cloud import bill, bucket, clock, end, find, launch, leftovers
 from labtool.cloud.price import ADDRESS_USD_PER_HOUR, MONITORING_USD_PER_HOUR, SHIPPED
 from labtool.errors import CloudError
 from labtool.progress import Silent
@@ -132,3 +132,14 @@ def test_a_host_whose_own_timer_fails_is_ended_by_the_tag(session, aws):
     assert end.end_expired_hosts(session, labs, now) == ["web-0"]
     aws.pass_time(60)
     assert [h.name for h in find.find_lab(session, "one")] == ["load-0"]
+
+
+def test_a_bucket_that_is_left_alone_is_shown_and_removed_from_anywhere(session, aws):
+    home = bucket.of_lab(session, "one")
+    aws.s3.make(home.name, {"labtool:lab": "one"}, ("an archive",))
+    aws.s3.make("somebody-elses", {"labtool:lab": "one"})
+    found = leftovers.find_everything(session)
+    assert found.without_hosts == ("one",) and [thing.id for thing in found.things] == [home.name]
+    assert end.known(session, "one") == "one"
+    end.down(session, "one", Silent())
+    assert set(aws.s3.buckets) == {"somebody-elses"}

@@ -15,7 +15,7 @@ POLICY = json.loads((Path(__file__).parents[2] / "docs" / "aws-policy.json").rea
 ACTIONS = {action for statement in POLICY["Statement"] for action in many(statement["Action"])}
 
 
-ON_S3 = {action for action in ACTIONS if action.startswith("s3:")}
+ON_S3 = {action for action in ACTIONS if action.startswith("s3:")} - {"s3:ListAllMyBuckets"}
 
 
 def without(action):

@@ -75,6 +75,7 @@ class Aws:
     ) -> None:
         from fake.ec2 import Ec2
         from fake.pricing import Pricing
+        from fake.s3 import S3
 
         self.clock = clock or VirtualClock()
         self.promises = promises or Promises()
@@ -87,6 +88,7 @@ class Aws:
         self.buckets: dict[str, Bucket] = {}
         self.ec2 = Ec2(self)
         self.pricing = Pricing()
+        self.s3 = S3()
         self.policy: Policy | None = None  # None: an administrator of the account
 
     # What a test asks
@@ -187,7 +189,14 @@ class Aws:
                 raise Refused("RequestLimitExceeded", "Request limit exceeded.", 503)
 
     def _action(self, service: str, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        home: Any = {"ec2": self.ec2, "ssm": self, "sts": self, "pricing": self.pricing, "cloudwatch": self}[service]
+        home: Any = {
+            "ec2": self.ec2,
+            "ssm": self,
+            "sts": self,
+            "pricing": self.pricing,
+            "s3": self.s3,
+            "cloudwatch": self,
+        }[service]
         found = getattr(home, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), None)
         if found is None:
             raise NotImplementedError(f"the fake has no {service} {name}")

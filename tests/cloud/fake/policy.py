@@ -59,6 +59,8 @@ def touched(aws: Aws, service: str, action: str, asked: Mapping[str, Any]) -> It
         return  # everybody may ask who they are
     if verb == "ssm:GetParameter":
         yield verb, f"arn:aws:ssm:us-east-1::parameter{asked['Name']}", {}
+    elif service == "s3":
+        yield from _of_s3(action, asked)
     elif service != "ec2" or action.startswith("Describe"):
         yield verb, "*", {}
     elif action in ("RunInstances", "CreateSecurityGroup", "ImportKeyPair", "CreatePlacementGroup"):
@@ -67,6 +69,23 @@ def touched(aws: Aws, service: str, action: str, asked: Mapping[str, Any]) -> It
         for thing, kind in _existing(aws, action, asked):
             tags = {f"aws:ResourceTag/{key}": value for key, value in thing.tags(aws.ec2.now).items()} if thing else {}
             yield verb, arn(kind), tags
+
+
+S3 = {  # IAM's names for S3's calls, where they are not the calls' own
+    "ListBuckets": "ListAllMyBuckets",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+    "DeleteObjects": "DeleteObject",
+    "HeadObject": "GetObject",
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+    "PutBucketEncryption": "PutEncryptionConfiguration",
+    "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+}
+
+
+def _of_s3(action: str, asked: Mapping[str, Any]) -> Iterator[tuple[str, str, Context]]:
+    own = "" if "Bucket" not in asked else f"arn:aws:s3:::{asked['Bucket']}"
+    yield f"s3:{S3.get(action, action)}", f"{own}/x" if "Object" in action else own or "*", {}
 
 
 def arn(kind: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 from xml.sax.saxutils import escape
 
 from botocore.awsrequest import AWSResponse
@@ -26,6 +26,8 @@ def parse(operation: Any, request: Any) -> dict[str, Any]:
         body = body.encode()
     if operation.service_model.resolved_protocol == "json":
         found = json.loads(body or b"{}")
+    elif operation.service_model.resolved_protocol == "rest-xml":
+        return _of_address(operation, request)  # no body that the fake would read
     else:
         tree: dict[str, Any] = {}
         for key, value in parse_qsl(body.decode(), keep_blank_values=True):
@@ -40,6 +42,22 @@ def parse(operation: Any, request: Any) -> dict[str, Any]:
         found = _read(operation.input_shape, tree, ec2) if operation.input_shape else {}
     check(operation.input_shape, found, operation.name)
     return dict(found)
+
+
+def _of_address(operation: Any, request: Any) -> dict[str, Any]:
+    """Read what stands in the address and the headers, where REST has its parameters."""
+    address = urlsplit(request.url)
+    host, path = address.netloc.split(".s3", 1)[0], address.path.strip("/")
+    given = {"Bucket": path.split("/")[0] if address.netloc.startswith("s3.") else host}
+    asked = {**dict(parse_qsl(address.query, keep_blank_values=True)), **request.headers}
+    members = operation.input_shape.members if operation.input_shape else {}
+    found = {name: asked.get(str(member.serialization.get("name", name))) for name, member in members.items()}
+    found |= {name: value for name, value in given.items() if name in members}
+    return {
+        name: value.decode() if isinstance(value, bytes) else value
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 def check(shape: Any, value: Any, where: str) -> None:
@@ -124,6 +142,8 @@ def answer(operation: Any, values: Mapping[str, Any]) -> AWSResponse:
     inner = _write(operation.output_shape, values, operation.name) if operation.output_shape else ""
     if protocol == "query":
         inner = f"<{operation.name}Result>{inner}</{operation.name}Result>"
+    if protocol == "rest-xml":
+        return _response(200, f"<{operation.name}>{inner}</{operation.name}>".encode(), "text/xml")
     text = f"<{operation.name}Response><requestId>fake</requestId>{inner}</{operation.name}Response>"
     return _response(200, text.encode(), "text/xml")
 
@@ -134,7 +154,9 @@ def refusal(operation: Any, code: str, message: str, status: int) -> AWSResponse
     if protocol == "json":
         return _response(status, json.dumps({"__type": code, "message": message}).encode(), "application/json")
     error = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
-    if protocol == "query":
+    if protocol == "rest-xml":
+        text = error
+    elif protocol == "query":
         text = f"<ErrorResponse>{error}<RequestId>fake</RequestId></ErrorResponse>"
     else:
         text = f"<Response><Errors>{error}</Errors><RequestID>fake</RequestID></Response>"
@@ -157,6 +179,9 @@ def _write(shape: Any, value: Any, where: str) -> str:
                 raise AssertionError(f"the fake answers {where}.{name}, which AWS does not")
             member = shape.members[name]
             wire = member.serialization.get("name", name)
+            if member.serialization.get("flattened"):
+                parts += [f"<{wire}>{_write(member.member, each, f'{where}.{name}')}</{wire}>" for each in part]
+                continue
             parts.append(f"<{wire}>{_write(member, part, f'{where}.{name}')}</{wire}>")
         return "".join(parts)
     if kind == "list":
