@@ -105,7 +105,7 @@ def test_a_table_sorts_by_keyboard(open_page):
 def test_it_is_whole_without_its_script(open_page):
     page = open_page(1400, java_script_enabled=False)
     assert page.locator("#table-usage tbody tr").count() == 4
-    assert page.locator("figure svg").count() == 9
+    assert page.locator("figure svg").count() == 10
 
 
 def test_the_keyboard_reaches_contents_and_wide_figures(open_page):
