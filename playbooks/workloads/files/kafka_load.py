@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 UNIT = "labtool-kafka-load.service"
-GRACE_S = 45.0  # a throttled producer that fell behind gets this long to finish and print its percentiles
+GRACE_S = 15.0  # a throttled producer that fell behind gets this long to finish and print its percentiles
 DRAIN_S = 3.0  # what consumers get to read the last records
 JAVA_OPTIONS = "-Xms256m -Xmx256m -XX:+UseSerialGC -XX:+AlwaysPreTouch"
 
