@@ -18,7 +18,7 @@ driver = load("playbooks/workloads/files/kafka_load.py", "kafka_load")
 TOOL = """#!/bin/sh
 echo "$@"
 case "$1" in
-  consumer*) exec sleep 30 ;;
+  consumer*) test -z "$SILENT" || exec sleep 20; sleep "${JOIN:-0}"; echo "a first row"; exec sleep 30 ;;
   *) test -z "$FAIL" || { echo "no such topic" >&2; exit 3; }; echo done; exec sleep "${SLEEP:-0}" ;;
 esac
 """
@@ -102,6 +102,31 @@ def test_clients_run_and_end(plan, tmp_path, monkeypatch):
     stamp, _, line = (out / "producer-2.out").read_text().splitlines()[0].partition(" ")
     assert began <= int(stamp) / 1e6 <= time.time()
     assert line.startswith("producer-perf-test --topic t")
+
+
+def test_a_consumer_that_joins_late_still_reads(plan, monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "DRAIN_S", 0.3)
+    monkeypatch.setenv("JOIN", "2")
+    assert driver.drive(plan(producers=1, duration_s=0.1)) == 0
+    assert "a first row" in (tmp_path / "out/consumer-1.out").read_text()
+
+
+def test_a_consumer_that_never_reads_is_ended(plan, monkeypatch):
+    monkeypatch.setattr(driver, "START_S", 0.5)
+    monkeypatch.setattr(driver, "DRAIN_S", 0.3)
+    monkeypatch.setenv("SILENT", "1")
+    began = time.monotonic()
+    assert driver.drive(plan(producers=1, duration_s=0.1)) == 0
+    assert time.monotonic() - began < 5
+
+
+def test_a_slow_start_takes_nothing_from_the_time_to_send(plan, monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "GRACE_S", 0.3)
+    tool = tmp_path / "kafka-tool"
+    tool.write_text("#!/bin/sh\nsleep 2; echo begun; sleep 0.8; echo done\n")
+    assert driver.drive(plan(producers=1, consumers=0, duration_s=0.8)) == 0
+    told = json.loads((tmp_path / "out/producer-1.json").read_text())
+    assert not told["stopped"] and told["exit_code"] == 0
 
 
 def test_a_producer_that_falls_behind_is_ended(plan, monkeypatch, tmp_path):

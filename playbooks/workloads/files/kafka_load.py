@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 UNIT = "labtool-kafka-load.service"
+START_S = 30.0  # a tool's JVM, and a consumer's joining of its group, may take this long before they count as begun
 GRACE_S = 15.0  # a throttled producer that fell behind gets this long to finish and print its percentiles
 DRAIN_S = 3.0  # what consumers get to read the last records
 JAVA_OPTIONS = "-Xms256m -Xmx256m -XX:+UseSerialGC -XX:+AlwaysPreTouch"
@@ -81,6 +82,7 @@ class Client:
     command: list[str]
     parameters: dict[str, object]
     process: subprocess.Popen[bytes] | None = None
+    begun: threading.Event = field(default_factory=threading.Event)  # it told of its first records, or ended
     readers: list[threading.Thread] = field(default_factory=list)
 
 
@@ -135,11 +137,15 @@ def clients(plan: Plan) -> list[Client]:
     return readers + writers
 
 
-def stamp(source: IO[bytes], path: Path) -> None:
-    """Copy lines to a file, each behind the time it came."""
+def stamp(source: IO[bytes], path: Path, begun: threading.Event | None = None, header: int = 0) -> None:
+    """Copy lines to a file, each behind the time it came; `begun` is set at the first after the header."""
     with path.open("wb", buffering=0) as out:
-        for line in source:
+        for number, line in enumerate(source):
             out.write(b"%d %s" % (time.time_ns() // 1000, line))
+            if begun and number == header:
+                begun.set()
+    if begun:
+        begun.set()
 
 
 def note(plan: Plan, client: Client, **ended: object) -> None:
@@ -158,12 +164,22 @@ def start(plan: Plan, client: Client) -> None:
     client.process = subprocess.Popen(
         client.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=plan.output
     )
-    for source, suffix in ((client.process.stdout, "out"), (client.process.stderr, "err")):
-        assert source is not None
-        reader = threading.Thread(target=stamp, args=(source, plan.output / f"{client.name}.{suffix}"))
+    assert client.process.stdout is not None and client.process.stderr is not None
+    header = 1 if client.role == "consumer" else 0
+    told = (client.process.stdout, plan.output / f"{client.name}.out", client.begun, header)
+    errors = (client.process.stderr, plan.output / f"{client.name}.err")
+    client.readers = [threading.Thread(target=stamp, args=told), threading.Thread(target=stamp, args=errors)]
+    for reader in client.readers:
         reader.start()
-        client.readers.append(reader)
     note(plan, client)
+
+
+def begin(group: list[Client]) -> float:
+    """Wait until all of them have begun, for START_S at most; return when that was, in monotonic seconds."""
+    until = time.monotonic() + START_S
+    for client in group:
+        client.begun.wait(max(until - time.monotonic(), 0))
+    return time.monotonic()
 
 
 def finish(plan: Plan, client: Client, deadline: float, *, stopped: bool = False) -> int:
@@ -197,12 +213,15 @@ def drive(plan: Plan) -> int:
         time.sleep(max(plan.start_at - time.time(), 0))
         for client in everyone:
             start(plan, client)
-        deadline = time.monotonic() + plan.duration_s
         producers = [client for client in everyone if client.role == "producer"]
+        consumers = [client for client in everyone if client.role == "consumer"]
+        deadline = begin(producers or consumers) + plan.duration_s
         patience = GRACE_S if plan.rate > 0 else 0
         codes = [finish(plan, client, deadline + patience) for client in producers]
-        drained = time.monotonic() + DRAIN_S if producers else deadline
-        codes += [finish(plan, client, drained) for client in everyone if client.role == "consumer"]
+        if producers:
+            # A consumer that is ended before it has read anything would look like one that had nothing to read.
+            deadline = (time.monotonic() if all(codes) else begin(consumers)) + DRAIN_S
+        codes += [finish(plan, client, deadline) for client in consumers]
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         codes = end(plan, [client for client in everyone if client.process is not None])
@@ -237,7 +256,7 @@ def failures(plan: Plan) -> list[str]:
 def run(plan_path: Path, plan: Plan) -> int:
     """Run the clients in a unit with an end, so that they stop even if nobody waits any more."""
     subprocess.run(["systemctl", "stop", UNIT], capture_output=True, check=False)
-    limit = plan.duration_s + GRACE_S + DRAIN_S + 60
+    limit = plan.duration_s + 2 * START_S + GRACE_S + DRAIN_S + 60
     command = ["systemd-run", "--quiet", "--collect", "--wait", f"--unit={UNIT}"]
     command += [f"--property=RuntimeMaxSec={limit:.0f}", "--property=LimitNOFILE=65536", "--property=TimeoutStopSec=20"]
     # Its driver ends the clients. It must be the last to go: with version 1 of cgroups systemd is not told when a
