@@ -15,8 +15,8 @@
     endpoints:                          # {address}, {private_address}, {name}, {instance_id} and options
       - {name: bootstrap servers, group: kafka, value: "{address}:9092"}
 
-An option has `type` (int, float, str, bool), `default` (without one it may be left out), `help`, `unit`, `min`, `max`,
-`choices`, and `var`: the extra variable that carries it to the playbook; without `var` it only shapes the groups.
+An option has `type` (int, float, str, bool, path), `default` (without one it may be left out), `help`, `unit`, `min`,
+`max`, `choices`, and `var`: the extra variable that carries it to the playbook; without it the option shapes the groups alone.
 """
 
 from __future__ import annotations
@@ -63,9 +63,11 @@ class OptionFile(_File):
 
     @model_validator(mode="after")
     def _agrees(self) -> OptionFile:
-        if self.type in {"str", "bool"} and (self.min is not None or self.max is not None):
+        if self.type == "path" and (self.default is not None or self.choices):
+            raise ValueError("a path has neither default nor choices")
+        if self.type in {"str", "bool", "path"} and (self.min is not None or self.max is not None):
             raise ValueError(f"min and max are for numbers, and this is {self.type}")
-        kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}[self.type]
+        kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "path": (str,)}[self.type]
         whole = Option("it", self.type, min=self.min, max=self.max)
         for what, value, probe in (
             *(("choice", choice, whole) for choice in self.choices),

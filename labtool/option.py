@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from labtool.errors import UsageError
 
 Value = int | float | str | bool
-OptionType = Literal["int", "float", "str", "bool"]
+OptionType = Literal["int", "float", "str", "bool", "path"]
+"""A path is of a file or folder that must be there; its value is absolute, since a playbook has a folder of its own."""
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -38,7 +40,13 @@ class Option:
         """What it may be, in words."""
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
-        kind = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}[self.type]
+        kind = {
+            "int": "a whole number",
+            "float": "a number",
+            "str": "text",
+            "bool": "true or false",
+            "path": "a file or folder that is there",
+        }[self.type]
         low, high = self.min, self.max
         if low is not None and high is not None:
             kind += f" from {number(low)} to {number(high)}"
@@ -67,6 +75,8 @@ class Option:
         match self.type:
             case "str" if isinstance(given, str):
                 return given
+            case "path" if isinstance(given, str) and (path := Path(given).expanduser()).exists():
+                return str(path.absolute())
             case "bool" if isinstance(given, bool):
                 return given
             case "bool" if str(given).lower() in (*_TRUE, *_FALSE):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from labtool import stacks
 from labtool.errors import ConfigError, UsageError
+from labtool.option import Option
 from labtool.topology import GroupSpec, Host, Lab, VarSpec
 
 KAFKA = """\
@@ -222,3 +223,12 @@ def test_what_labtool_ships_is_declared_well():
         values = declared.values()
         assert declared.groups(values) is not None
         assert all(option.help for option in declared.options.values()), declared.file
+
+
+def test_a_path_is_of_something_that_is_there(tmp_path, monkeypatch):
+    option = Option("trace", "path", help="The trace.")
+    (tmp_path / "trace.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    assert option.value("trace.csv") == str(tmp_path / "trace.csv"), "a playbook runs in another folder"
+    with pytest.raises(UsageError, match=r"--trace: 'none.csv' is not a file or folder that is there"):
+        option.value("none.csv")

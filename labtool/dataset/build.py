@@ -209,8 +209,8 @@ def _parsed(source: Source, workload: Path | None, stack: Path | None) -> list[M
     missing: list[Missing] = []
     for file, call in calls:
         try:
-            for name, rows in call().items():
-                made[name].append(tables.to_arrow(name, _moved(name, rows, source), str(file)))
+            for name, found in call().items():
+                made[name].append(_in_our_clock(name, found, source, str(file)))
         except DataError as error:
             missing.append(Missing(what=f"what {file.name} makes", why=error.message))
     for name, pieces in made.items():
@@ -220,6 +220,35 @@ def _parsed(source: Source, workload: Path | None, stack: Path | None) -> list[M
     if source.record.workload and not any(piece.num_rows for piece in made["workload_intervals"]):
         missing.append(Missing(what="workload_intervals", why="the workload's output says nothing over time"))
     return missing
+
+
+def _in_our_clock(name: str, found: parsers.Rows | pa.Table, source: Source, file: str) -> pa.Table:
+    """Return what a parser made as table `name`, its times moved from its hosts' clocks to the controller's."""
+    import pyarrow as pa
+
+    if isinstance(found, pa.Table):
+        return _shifted(tables.checked(name, found, file), source)
+    return tables.to_arrow(name, _moved(name, found, source), file)
+
+
+def _shifted(table: pa.Table, source: Source) -> pa.Table:
+    """Move the times of a whole table, host by host, each by its offset in the middle of the window."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    middle = source.start + (source.end - source.start) / 2
+    known = {host: moved for host in source.offsets if (moved := round(source.offset(host, middle) * 1e6))}
+    column = "host" if "host" in table.column_names else "client"
+    if not known or column not in table.column_names:
+        return table
+    names = pc.list_element(pc.split_pattern(pc.fill_null(table[column], ""), "/", max_splits=1), 0)
+    ahead = pa.chunked_array([[known.get(name, 0) for name in names.unique().to_pylist()]], pa.duration("us")).take(
+        pc.index_in(names, names.unique())
+    )
+    for number, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            table = table.set_column(number, field, pc.subtract(table[field.name], ahead))
+    return table
 
 
 def _moved(name: str, rows: Iterable[dict[str, Any]], source: Source) -> Iterator[dict[str, Any]]:

@@ -3,8 +3,8 @@
     <workload>.py   parse(raw: Path, run: dict) -> dict[str, list[dict]]     raw/ → tables
     <stack>.py      parse_logs(logs: Path) -> dict[str, list[dict]]          logs/<host>/… → tables
 
-Each returns rows by table (`labtool.dataset.schema`); a time is a datetime with a zone, an ISO 8601 text with an
-offset, or seconds since the epoch, as the host's clock said it.
+Each returns, by table (`labtool.dataset.schema`), rows or a whole `pyarrow.Table`. In rows, a time is a datetime with a
+zone, an ISO 8601 text with an offset, or seconds since the epoch, as the host's clock said it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,25 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labtool.errors import DataError
 
-Tables = dict[str, list[dict[str, Any]]]
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-PRODUCED = ("workload_intervals", "workload_summary", "workload_counts", "service_metrics")
+Rows = list[dict[str, Any]]
+Tables = dict[str, "Rows | pa.Table"]
+
+PRODUCED = (
+    "workload_intervals",
+    "workload_summary",
+    "workload_histograms",
+    "workload_counts",
+    "requests",
+    "access_log",
+    "service_metrics",
+)
 """The tables that a parser may make; the others are made of what labtool itself collected."""
 
 

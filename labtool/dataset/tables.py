@@ -96,6 +96,32 @@ def to_arrow(name: str, rows: Iterable[Row], source: str = "") -> pa.Table:
     return pa.table(arrays, schema=arrow_schema(name))
 
 
+def checked(name: str, content: pa.Table, source: str) -> pa.Table:
+    """Return `content` with table `name`'s columns, in their order and types; a column it lacks is null ('' for texts).
+
+    `DataError` names `source` and the column that the table does not know, or that has another type.
+    """
+    import pyarrow as pa
+
+    schema = arrow_schema(name)
+    if extra := sorted(set(content.column_names) - set(schema.names)):
+        raise DataError(
+            f"{source}: table {name} has a column {extra[0]!r} that it does not know",
+            f"its columns: {', '.join(schema.names)}",
+        )
+    arrays = []
+    for field in schema:
+        if field.name not in content.column_names:
+            missing = pa.scalar("" if pa.types.is_string(field.type) else None, field.type)
+            arrays.append(pa.repeat(missing, content.num_rows))
+            continue
+        try:
+            arrays.append(content[field.name].cast(field.type))
+        except pa.ArrowException as error:
+            raise DataError(f"{source}: table {name}, column {field.name}: expected {field.type} ({error})") from None
+    return pa.table(arrays, schema=schema)
+
+
 def write(folder: Path, name: str, content: pa.Table | Iterable[Row], source: str = "") -> int:
     """Replace table `name` of `folder` and return its number of rows; a table without rows is removed."""
     import pyarrow as pa

@@ -134,6 +134,40 @@ def test_parsers_make_their_tables_in_the_controllers_time(run, began, tmp_path)
     assert [row["time"] for row in rows(run, "service_metrics")] == [began + timedelta(seconds=2.5)]
 
 
+ARROW_PARSER = """
+import pyarrow as pa
+def parse(raw, run):
+    names = ["kafka-0/c", "kafka-1/c", "elsewhere"]
+    due = pa.array([1795248470000000] * 3, pa.timestamp("us", tz="UTC"))
+    return {"requests": pa.table({"due": due, "client": names, "warmup": [False] * 3})}
+"""
+
+
+def test_whole_tables_are_moved_like_rows(run, began, tmp_path):
+    measured(run, began, "kafka-0", 1.5, bound_s=0.01)
+    file = tmp_path / "p.py"
+    file.write_text(ARROW_PARSER)
+    said = build.build_tables(run, workload=file)
+    assert [one.what for one in said if one.what.startswith("what")] == []
+    due = {row["client"]: row["due"] for row in rows(run, "requests")}
+    assert due["elsewhere"] - due["kafka-0/c"] == timedelta(seconds=1.5)
+    assert due["elsewhere"] == due["kafka-1/c"]
+    assert {row["error"] for row in rows(run, "requests")} == {""}, "a text that a parser leaves out is empty"
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("{'requests': pa.table({'colour': [1]})}", "'colour'"),
+        ("{'requests': pa.table({'status': ['x']})}", "column status: expected int64"),
+    ],
+)
+def test_a_wrong_whole_table_is_named(run, tmp_path, made, told):
+    file = tmp_path / "p.py"
+    file.write_text(f"import pyarrow as pa\ndef parse(raw, run): return {made}\n")
+    assert any(told in one.why for one in build.build_tables(run, workload=file))
+
+
 @pytest.mark.parametrize("text", ["raise OSError", "def parse(raw, run): return {'workload_summary': [{'rate': 'x'}]}"])
 def test_a_parser_that_fails_takes_nothing_with_it(run, tmp_path, text):
     good, bad = tmp_path / "good.py", tmp_path / "bad.py"
