@@ -16,7 +16,7 @@
       - {name: bootstrap servers, group: kafka, value: "{address}:9092"}
 
 An option has `type` (int, float, str, bool, path), `default` (without one it may be left out), `help`, `unit`, `min`,
-`max`, `choices`, and `var`: the extra variable that carries it to the playbook; without it the option shapes the groups alone.
+`max`, `choices`, and `var`: the variable that carries it to the playbook; without `var` it shapes the groups alone.
 """
 
 from __future__ import annotations

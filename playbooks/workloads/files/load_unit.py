@@ -1,0 +1,77 @@
+"""What every driver on a load host does: run its clients in a systemd unit with an end, and pack their output.
+
+    <driver> run PLAN.json      run the clients in their unit, and wait for them
+    <driver> clients PLAN.json  what that unit runs
+    <driver> pack PLAN.json     stop what still runs, and pack the output folder into <folder>.tar.gz
+
+Needs only Python's own library: it is copied to the load hosts.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Plan = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A driver: its unit, and what it does with a plan."""
+
+    unit: str  # labtool-…-load.service: labtool ends units of such names when it ends
+    file: Path
+    clients: Callable[[Plan], int]  # runs the clients until they end or SIGTERM comes; 0 where none failed
+    limit_s: Callable[[Plan], float]  # when systemd ends the unit, whatever happens
+
+    def main(self, arguments: list[str]) -> int:
+        """Parse and dispatch."""
+        if len(arguments) != 2 or arguments[0] not in ("run", "clients", "pack"):
+            print(f"{self.file.name} run|clients|pack PLAN.json", file=sys.stderr)
+            return 2
+        path = Path(arguments[1]).resolve()
+        plan = json.loads(path.read_text())
+        if arguments[0] == "clients":
+            Path(plan["output"]).mkdir(parents=True, exist_ok=True)
+            return self.clients(plan)
+        return self._run(path, plan) if arguments[0] == "run" else self._pack(plan)
+
+    def _run(self, path: Path, plan: Plan) -> int:
+        """Run the clients in a unit with an end, so that they stop even if nobody waits any more."""
+        self._stop()
+        command = ["systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={self.unit}"]
+        command += [f"--property=RuntimeMaxSec={self.limit_s(plan):.0f}", "--property=LimitNOFILE=1048576"]
+        # The driver ends its clients and must be the last to go (see kafka_load.py).
+        command += ["--property=KillMode=mixed", "--property=TimeoutStopSec=20"]
+        command += [sys.executable, str(self.file.resolve()), "clients", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(done.stderr.strip() or f"the load's unit ended with {done.returncode}", file=sys.stderr)
+        return 1 if done.returncode else 0
+
+    def _pack(self, plan: Plan) -> int:
+        """Stop what still runs and pack what there is."""
+        self._stop()
+        output = Path(plan["output"])
+        archive = Path(f"{output}.tar.gz")
+        with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+            for path in sorted(output.glob("*")):
+                tar.add(path, path.name)
+        print(archive)
+        return 0
+
+    def _stop(self) -> None:
+        subprocess.run(["systemctl", "stop", self.unit], capture_output=True, check=False)
+
+
+def note(file: Path, known: Plan) -> None:
+    """Write what is known of a client, whole or not at all."""
+    temporary = file.with_suffix(".new")
+    temporary.write_text(json.dumps(known, indent=2) + "\n")
+    temporary.replace(file)
