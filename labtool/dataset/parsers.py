@@ -26,6 +26,7 @@ PRODUCED = (
     "workload_intervals",
     "workload_summary",
     "workload_histograms",
+    "workload_steps",
     "workload_counts",
     "requests",
     "access_log",

@@ -75,8 +75,9 @@ def objectives(text: str) -> list[Objective]:
             )
         bound = float(match[3]) * (0.01 if unit == "%" else _SECONDS[unit])
         if name.startswith("p"):
-            q = float(name[1:])
-            q = q / 100 if q <= 100 and ("." in name or q < 100) else float(f"0.{name[1:]}")
+            # p999 is p99.9, as tools print it.
+            text_of_q = f"99.{name[3:]}" if re.fullmatch("p999+", name) else name[1:]
+            q = round(float(text_of_q) / 100, 12)
             if not 0 < q < 1:
                 raise ValueError(f"{part.strip()!r}: a percentile lies between 0 and 100")
             found.append(Objective(part.strip(), "percentile", q, bound, unit))

@@ -39,6 +39,7 @@ OURS_FASTEST = (
     500.0  # requests/s of one client up to which `auto` takes ours: it costs about 0.2 ms of a core a request
 )
 LONGEST_STEPS = 4  # times the asked length: what a low rate needs for its percentiles
+BEGIN_S = 0.2  # what making the clients may take
 FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -54,6 +55,8 @@ def limit_s(plan: Plan) -> float:
 
 def drive(plan: Plan) -> int:
     """Run the clients of this host; SIGTERM ends them, and what they did is kept."""
+    # All clients of this host begin at the same moment, though making them may have taken longer than was left.
+    plan = plan | {"begin_at": max(plan["start_at"], time.time() + BEGIN_S)}
     if plan["mode"] == "ab":
         return drive_ab(plan)
     work = {"open": send_open, "sequential": send_sequential, "find-max": send_find_max}[plan["mode"]]
@@ -177,7 +180,7 @@ def send_open(plan: Plan, index: int) -> None:
     part, of = plan["host_index"] * plan["clients"] + index, plan["hosts"] * plan["clients"]
     pieces = pieces_of(plan)
     file, log_file = files(plan, name)
-    start_at = max(plan["start_at"], time.time() + 0.05)
+    start_at = plan["begin_at"]
     generator = generator_of(plan, pieces)
     offered = mean_rate(pieces, plan["warmup_s"], plan["duration_s"]) / of
     per_second = [mean_rate(pieces, at, at + 1) / of for at in range(math.ceil(plan["duration_s"]))]
@@ -228,7 +231,7 @@ def send_sequential(plan: Plan, index: int) -> None:
     note(file, known)
     moments = iter([0.0] * plan["requests"])
     requests = list(Templates.of(plan).requests(moments, 0.0, 0, 1))
-    time.sleep(max(plan["start_at"] - time.time(), 0))
+    time.sleep(max(plan["begin_at"] - time.time(), 0))
     log = Log(log_file)
     try:
         told = one_after_another(requests, settings_of(plan, name), log)
@@ -240,7 +243,7 @@ def send_sequential(plan: Plan, index: int) -> None:
 def drive_ab(plan: Plan) -> int:
     """Run `ab` as people know it, so many rounds; keep what it prints and its table of requests."""
     output = Path(plan["output"])
-    time.sleep(max(plan["start_at"] - time.time(), 0))
+    time.sleep(max(plan["begin_at"] - time.time(), 0))
     stopped: list[bool] = []
     code = 0
     for number in range(1, plan["rounds"] + 1):
@@ -299,7 +302,7 @@ async def _search(plan: Plan, name: str, wanted: Sequence[Objective], log: Log, 
             lateness.append(late)
         (errors if error else latencies).append(error if error else latency)  # type: ignore[arg-type]
 
-    start_at = max(plan["start_at"], time.time() + 0.05)
+    start_at = plan["begin_at"]
     client = Client(settings_of(plan, name), log, start_at, seen)
     stopped = asyncio.Event()
 
