@@ -6,12 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import time
 
 import pytest
 
-from tests.roles.modules import ROOT, load
+from tests.roles.modules import load
 
 driver = load("playbooks/workloads/files/kafka_load.py", "kafka_load")
 
@@ -47,9 +46,9 @@ def plan(tmp_path):
             "start_at": 0,
             "output": str(tmp_path / "out"),
         } | changes
-        path = tmp_path / "plan.json"
-        path.write_text(json.dumps(given))
-        return driver.Plan.read(path)
+        (tmp_path / "plan.json").write_text(json.dumps(given))
+        (tmp_path / "out").mkdir(exist_ok=True)
+        return driver.Plan.of(given)
 
     return make
 
@@ -166,20 +165,3 @@ def test_clients_of_several_hosts_start_together(plan):
     at = time.time() + 0.5
     driver.drive(plan(consumers=0, producers=1, start_at=at))
     assert json.loads((plan().output / "producer-1.json").read_text())["started_us"] / 1e6 >= at
-
-
-def test_packing(plan, tmp_path, monkeypatch):
-    made = plan()
-    made.output.mkdir()
-    (made.output / "producer-1.out").write_text("1 x\n")
-    monkeypatch.setattr(driver.subprocess, "run", lambda *_a, **_k: None)
-    assert driver.pack(made) == 0
-    with tarfile.open(f"{made.output}.tar.gz") as tar:
-        assert tar.getnames() == ["producer-1.out"]
-
-
-def test_usage():
-    done = subprocess.run(
-        [sys.executable, ROOT / "playbooks/workloads/files/kafka_load.py"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2 and "kafka_load.py run PLAN.json" in done.stderr

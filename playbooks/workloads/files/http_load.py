@@ -295,11 +295,14 @@ def send_find_max(plan: Plan, index: int) -> None:
 async def _search(plan: Plan, name: str, wanted: Sequence[Objective], log: Log, steps: list[dict[str, Any]]) -> Client:
     latencies: list[float] = []
     lateness: list[float] = []
+    services: list[float] = []
     errors: list[str] = []
 
     def seen(latency: float, late: float | None, error: str) -> None:
         if late is not None:
             lateness.append(late)
+            if not error:
+                services.append(latency - late)
         (errors if error else latencies).append(error if error else latency)  # type: ignore[arg-type]
 
     start_at = plan["begin_at"]
@@ -316,7 +319,7 @@ async def _search(plan: Plan, name: str, wanted: Sequence[Objective], log: Log, 
 
     async def step(rate: float, seconds: float, warmup: bool) -> float:
         """Send at a rate, and stop as soon as too many were too slow; return when it began, s after the start."""
-        for known in (latencies, lateness, errors):
+        for known in (latencies, lateness, services, errors):
             known.clear()
         begun = client.now + 0.05
         count = max(round(rate * seconds), 1)
@@ -343,12 +346,13 @@ async def _search(plan: Plan, name: str, wanted: Sequence[Objective], log: Log, 
             break
         latencies.sort()
         lateness.sort()
+        services.sort()
         values = [(one, one.value(latencies, len(errors))) for one in wanted]
-        tight = min((one.bound for one in wanted if one.measure != "errors"), default=1.0)
         late = lateness[math.ceil(0.99 * len(lateness)) - 1] if lateness else 0.0
-        waited = client.most_open >= plan["connections"]
-        saturated = late > max(0.2 * tight, 0.002) and not waited
-        excess = max(value / one.bound if one.bound else math.inf if value else 0.0 for one, value in values)
+        excess = _excess(values)
+        # Counted from the actual send all would hold: then the load host was late, unless it had no connection left.
+        sent_well = _excess([(one, one.value(services, len(errors))) for one in wanted]) < 1
+        saturated = excess >= 1 and sent_well and client.most_open < plan["connections"]
         decided = search.tell(rate, excess)
         done = len(latencies) + len(errors)
         steps.append(
@@ -360,7 +364,7 @@ async def _search(plan: Plan, name: str, wanted: Sequence[Objective], log: Log, 
                 "planned": round(rate * seconds),
                 "errors": len(errors),
                 "late_p99_s": late,
-                "saturated": saturated and excess >= 1,
+                "saturated": saturated,
                 "decided": decided,
                 "held": excess < 1,
                 "too_few": done < max(one.fewest for one in wanted) and excess < 1,
@@ -375,11 +379,16 @@ async def _search(plan: Plan, name: str, wanted: Sequence[Objective], log: Log, 
                 ],
             }
         )
-        if saturated and excess >= 1 and decided:
+        if saturated and decided:
             steps.append({"note": f"the load host itself was late at {rate:.1f} requests/s: the server may hold more"})
             break
     steps.append({"answer": {"held": search.held, "failed": search.failed}})
     return client
+
+
+def _excess(values: Sequence[tuple[Objective, float]]) -> float:
+    """Return the worst value as a multiple of its bound."""
+    return max(value / one.bound if one.bound else math.inf if value else 0.0 for one, value in values)
 
 
 def _allowed(objective: Objective, count: int) -> int:

@@ -1,13 +1,9 @@
 #!/usr/bin/env python3
 """Drive a Kafka cluster with its own performance tools, and note when each line of their output came.
 
-    kafka_load.py run PLAN.json      run the clients in a systemd unit of their own, and wait for them
-    kafka_load.py clients PLAN.json  what that unit runs
-    kafka_load.py pack PLAN.json     stop what still runs, and pack the output folder into <folder>.tar.gz
-
 For each client the output folder gets `<client>.out` and `<client>.err`, each line behind the host's time in
-microseconds since 1970 (UTC), and `<client>.json` with its parameters and how it ended. Needs only Python's own
-library: it is copied to the load hosts.
+microseconds since 1970 (UTC), and `<client>.json` with its parameters and how it ended. `load_unit` says how it is
+called. Needs only Python's own library: it is copied to the load hosts.
 """
 
 from __future__ import annotations
@@ -17,12 +13,14 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from load_unit import Driver, note
 
 UNIT = "labtool-kafka-load.service"
 START_S = 30.0  # a tool's JVM, and a consumer's joining of its group, may take this long before they count as begun
@@ -52,13 +50,16 @@ class Plan:
     interval_ms: int = 1000
 
     @classmethod
-    def read(cls, path: Path) -> Plan:
-        """Read a plan; a wrong one ends the program."""
-        given = json.loads(path.read_text())
-        given["version"] = tuple(int(part) for part in given["version"].split(".")[:2])
-        given["properties"] = tuple(given["properties"])
-        given["output"] = Path(given["output"])
-        return cls(**given)
+    def of(cls, given: dict[str, Any]) -> Plan:
+        """Return what a plan's file says; a wrong one ends the program."""
+        version = tuple(int(part) for part in given["version"].split(".")[:2])
+        typed = {"version": version, "properties": tuple(given["properties"]), "output": Path(given["output"])}
+        return cls(**given | typed)
+
+    @property
+    def limit_s(self) -> float:
+        """When systemd ends it all, in s."""
+        return self.duration_s + 2 * START_S + GRACE_S + DRAIN_S + 60
 
     @property
     def renamed_options(self) -> bool:
@@ -148,13 +149,10 @@ def stamp(source: IO[bytes], path: Path, begun: threading.Event | None = None, h
         begun.set()
 
 
-def note(plan: Plan, client: Client, **ended: object) -> None:
+def tell(plan: Plan, client: Client, **ended: object) -> None:
     """Write the client's `.json`."""
     known = {"client": client.name, "role": client.role, **client.parameters, "command": client.command}
-    path = plan.output / f"{client.name}.json"
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({**known, **ended}, indent=2) + "\n")
-    temporary.replace(path)
+    note(plan.output / f"{client.name}.json", {**known, **ended})
 
 
 def start(plan: Plan, client: Client) -> None:
@@ -171,7 +169,7 @@ def start(plan: Plan, client: Client) -> None:
     client.readers = [threading.Thread(target=stamp, args=told), threading.Thread(target=stamp, args=errors)]
     for reader in client.readers:
         reader.start()
-    note(plan, client)
+    tell(plan, client)
 
 
 def begin(group: list[Client]) -> float:
@@ -200,13 +198,12 @@ def finish(plan: Plan, client: Client, deadline: float, *, stopped: bool = False
     for reader in client.readers:
         reader.join()
     code = client.process.wait()
-    note(plan, client, ended_us=time.time_ns() // 1000, exit_code=code, stopped=stopped)
+    tell(plan, client, ended_us=time.time_ns() // 1000, exit_code=code, stopped=stopped)
     return 0 if stopped else code
 
 
 def drive(plan: Plan) -> int:
     """Run all clients; return 0 if none failed. SIGTERM ends those that run, and this when they have ended."""
-    plan.output.mkdir(parents=True, exist_ok=True)
     everyone = clients(plan)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -253,46 +250,18 @@ def failures(plan: Plan) -> list[str]:
     return told
 
 
-def run(plan_path: Path, plan: Plan) -> int:
-    """Run the clients in a unit with an end, so that they stop even if nobody waits any more."""
-    subprocess.run(["systemctl", "stop", UNIT], capture_output=True, check=False)
-    limit = plan.duration_s + 2 * START_S + GRACE_S + DRAIN_S + 60
-    command = ["systemd-run", "--quiet", "--collect", "--wait", f"--unit={UNIT}"]
-    command += [f"--property=RuntimeMaxSec={limit:.0f}", "--property=LimitNOFILE=65536", "--property=TimeoutStopSec=20"]
-    # Its driver ends the clients. It must be the last to go: with version 1 of cgroups systemd is not told when a
-    # container's unit is empty, and would wait for it until the timeout.
-    command += ["--property=KillMode=mixed"]
-    command += [sys.executable, str(Path(__file__).resolve()), "clients", str(plan_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    told = failures(plan)
-    if done.returncode and not told:
-        told = [f"the load's unit failed: {done.stderr.strip() or done.returncode}"]
-    for sentence in told:
+def clients_of(given: dict[str, Any]) -> int:
+    """Run the clients of a plan, and say which of them failed."""
+    plan = Plan.of(given)
+    code = drive(plan)
+    for sentence in failures(plan):
         print(sentence, file=sys.stderr)
-    return 1 if told else 0
-
-
-def pack(plan: Plan) -> int:
-    """Stop what still runs and pack what there is."""
-    subprocess.run(["systemctl", "stop", UNIT], capture_output=True, check=False)
-    archive = Path(f"{plan.output}.tar.gz")
-    with tarfile.open(archive, "w:gz") as tar:
-        for path in sorted(plan.output.glob("*")):
-            tar.add(path, path.name)
-    print(archive)
-    return 0
+    return code
 
 
 def main(arguments: list[str]) -> int:
     """Parse and dispatch."""
-    if len(arguments) != 2 or arguments[0] not in ("run", "clients", "pack"):
-        print((__doc__ or "").split("\n\n")[1], file=sys.stderr)
-        return 2
-    path = Path(arguments[1]).resolve()
-    plan = Plan.read(path)
-    if arguments[0] == "run":
-        return run(path, plan)
-    return drive(plan) if arguments[0] == "clients" else pack(plan)
+    return Driver(UNIT, Path(__file__), clients_of, lambda given: Plan.of(given).limit_s).main(arguments)
 
 
 if __name__ == "__main__":

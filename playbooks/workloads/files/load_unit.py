@@ -10,6 +10,7 @@ Needs only Python's own library: it is copied to the load hosts.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -33,12 +34,14 @@ class Driver:
     def main(self, arguments: list[str]) -> int:
         """Parse and dispatch."""
         if len(arguments) != 2 or arguments[0] not in ("run", "clients", "pack"):
-            print(f"{self.file.name} run|clients|pack PLAN.json", file=sys.stderr)
+            print(f"usage: {self.file.name} run|clients|pack PLAN.json", file=sys.stderr)
             return 2
         path = Path(arguments[1]).resolve()
         plan = json.loads(path.read_text())
         if arguments[0] == "clients":
-            Path(plan["output"]).mkdir(parents=True, exist_ok=True)
+            output = Path(plan["output"])
+            shutil.rmtree(output, ignore_errors=True)  # of a load before this one
+            output.mkdir(parents=True)
             return self.clients(plan)
         return self._run(path, plan) if arguments[0] == "run" else self._pack(plan)
 
@@ -47,7 +50,8 @@ class Driver:
         self._stop()
         command = ["systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={self.unit}"]
         command += [f"--property=RuntimeMaxSec={self.limit_s(plan):.0f}", "--property=LimitNOFILE=1048576"]
-        # The driver ends its clients and must be the last to go (see kafka_load.py).
+        # The driver ends its clients and must be the last to go: with version 1 of cgroups systemd is not told when a
+        # container's unit is empty, and would wait for it until the timeout.
         command += ["--property=KillMode=mixed", "--property=TimeoutStopSec=20"]
         command += [sys.executable, str(self.file.resolve()), "clients", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
