@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labtool.analysis import cloudwatch, latency, resources, service, trust, workload
+from labtool.analysis import (
+    accesslog,
+    cloudwatch,
+    endpoints,
+    generator,
+    latency,
+    requests,
+    resources,
+    service,
+    trust,
+    webserver,
+    workload,
+)
 from labtool.analysis.cloudwatch import Comparison
 from labtool.analysis.data import RunData
+from labtool.analysis.endpoints import Compared
+from labtool.analysis.generator import Lateness
 from labtool.analysis.model import Finding, Headline, Verdict, by_severity
+from labtool.analysis.requests import Felt
 from labtool.analysis.resources import Usage
 from labtool.analysis.verdict import headlines, verdict
 from labtool.analysis.workload import Load
@@ -23,6 +38,9 @@ class Analysis:
     load: Load | None
     usage: tuple[Usage, ...]
     comparisons: tuple[Comparison, ...]
+    felt: Felt | None = None  # these three: of single requests, where the clients left them
+    lateness: Lateness | None = None
+    compared: tuple[Compared, ...] = ()
 
     @property
     def limits(self) -> tuple[Finding, ...]:
@@ -40,19 +58,32 @@ def analyse(data: RunData) -> Analysis:
     load = workload.load_of(data, role) if role else None
     usage = resources.usage(data)
     comparisons = cloudwatch.compare(data)
+    felt = lateness = None
+    compared: list[Compared] = []
+    if data.requests is not None and load is not None:
+        felt = requests.felt_of(data.requests, closed=load.closed)
+        lateness = None if load.closed else generator.lateness_of(data.requests)
+        compared = endpoints.compare(data.requests)
     findings = [
         *workload.findings(data),
-        *(latency.findings(data, load) if load else ()),
+        *generator.findings(data, lateness, felt, usage),
+        *(latency.findings(data, load, felt) if load else ()),
+        *endpoints.findings(compared),
         *resources.findings(data, usage),
+        *accesslog.findings(data),
         *service.findings(data),
         *trust.findings(data),
         *cloudwatch.findings(data, comparisons),
     ]
+    findings += webserver.limits(data, usage, findings)
     return Analysis(
         verdict=verdict(data, load, usage, findings),
-        headlines=tuple(headlines(data, load, usage)),
+        headlines=tuple(headlines(data, load, usage, felt)),
         findings=tuple(by_severity(findings)),
         load=load,
         usage=tuple(usage),
         comparisons=tuple(comparisons),
+        felt=felt,
+        lateness=lateness,
+        compared=tuple(compared),
     )

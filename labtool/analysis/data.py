@@ -12,6 +12,11 @@ import numpy.typing as npt
 from labtool.dataset.run import HostRecord, Missing, RunRecord
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+"""Lengths of time in s of single requests: to 7 digits, which is finer than any tool's clock, at half the memory."""
+Codes = npt.NDArray[np.uint16]
+"""Positions in a tuple of names."""
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,94 @@ class ObserverCost:
 
 
 @dataclass(frozen=True)
+class Requests:
+    """The single requests of the clients: arrays of one length, an element per request, in no order.
+
+    `due` is in s since the window's start, the others in s. What is not known is not a number: `late` of a request
+    that never was sent, `latency` of one that never ended. Status is 0 where no answer came. Error 0 is success.
+    """
+
+    due: Floats
+    late: Singles
+    service: Singles
+    latency: Singles
+    status: npt.NDArray[np.uint16]
+    error: Codes
+    endpoint: Codes
+    client: Codes
+    warmup: Flags
+    errors: tuple[str, ...]  # '' first
+    endpoints: tuple[str, ...]
+    clients: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.due)
+
+    @property
+    def ok(self) -> Flags:
+        """Those that succeeded."""
+        ok: Flags = self.error == 0
+        return ok
+
+    @property
+    def counted(self) -> Flags:
+        """Those that numbers are made of: without the warm-up."""
+        return ~self.warmup
+
+    @property
+    def good(self) -> Flags:
+        """Those whose times are in percentiles: counted, succeeded, and measured."""
+        good: Flags = self.counted & self.ok & np.isfinite(self.latency)
+        return good
+
+
+@dataclass(frozen=True)
+class Url:
+    """A path of the server's log, without its query, in the measured part; times in s."""
+
+    name: str  # GET /index.php
+    requests: int
+    total_s: float
+    median_s: float
+    p99_s: float
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The clients' requests held against the server's log, by the id that both know."""
+
+    sent: int  # requests with an id that were sent, warm-up included
+    logged: int  # of them those that the log has
+    missing: tuple[tuple[str, int], ...]  # of the others: how they ended at the client ('' answered) → how many
+    missing_span: tuple[float, float] | None  # s of the window in which the answered ones of them were due
+    others: int  # rows of the log that none of the clients sent, in the clients' time
+    others_named: tuple[tuple[str, int], ...]  # the most frequent of them: GET /health → how many
+    again: int  # rows beyond the first of the same id: the request came again
+    status_differs: int  # answered ones whose two statuses differ
+    service: Singles  # of every answered pair: as the client measured it, from the send
+    duration: Singles  # and as the server did
+
+
+@dataclass(frozen=True)
+class AccessLog:
+    """The log of the servers that the clients talk to: arrays of one length, an element per line, in no order."""
+
+    service: str  # haproxy where there is one, else httpd
+    t: Floats
+    duration: Singles
+    status: npt.NDArray[np.uint16]
+    backend: Codes
+    host: Codes
+    backends: tuple[str, ...]
+    hosts: tuple[str, ...]
+    urls: tuple[Url, ...] = ()  # the most time-consuming and the slowest, of the servers that answered
+    matched: Matched | None = None  # None where requests have no ids
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+
+@dataclass(frozen=True)
 class RunData:
     """Everything of a run that findings and figures are made of."""
 
@@ -172,6 +265,8 @@ class RunData:
     clients: tuple[Client, ...] = ()
     summaries: tuple[ClientSummary, ...] = ()
     counts: tuple[Count, ...] = ()
+    requests: Requests | None = None
+    access: AccessLog | None = None
     events: tuple[Event, ...] = ()
     clocks: tuple[ClockReading, ...] = ()
     observers: tuple[ObserverCost, ...] = ()

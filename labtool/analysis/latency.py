@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from labtool.analysis import format as fmt
+from labtool.analysis import requests
 from labtool.analysis.data import RunData
 from labtool.analysis.model import Finding
+from labtool.analysis.requests import Felt
 from labtool.analysis.workload import SHORTFALL, Load
 
 
@@ -57,8 +59,10 @@ def whole_milliseconds(found: Iterable[Percentile]) -> bool:
     return bool(values) and all(value == int(value) for value in values)
 
 
-def findings(data: RunData, load: Load) -> list[Finding]:
-    """Return what is to be said of latency."""
+def findings(data: RunData, load: Load, felt: Felt | None = None) -> list[Finding]:
+    """Return what is to be said of latency; `felt` is what single requests took, where the clients left them."""
+    if data.requests is not None:
+        return requests.findings(data, load, felt)
     found: list[Finding] = []
     known = {percentile.name: percentile for percentile in percentiles(data, load.role)}
     median, tail = known.get("p50"), known.get("p99")

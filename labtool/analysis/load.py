@@ -28,7 +28,10 @@ from labtool.analysis.data import (
     RunData,
     Series,
 )
+from labtool.analysis.intervals import by_request
 from labtool.analysis.reader import Reader, records, runs
+from labtool.analysis.single import access_log, requests
+from labtool.dataset import schema
 from labtool.dataset.run import RunDirectory, RunRecord
 
 
@@ -41,6 +44,9 @@ def load(directory: RunDirectory) -> RunData:
     clients = reader.attempt("workload_intervals", lambda: _clients(reader, since, length)) or ()
     summaries = reader.attempt("workload_summary", lambda: _summaries(reader, since)) or ()
     counts = reader.attempt("workload_counts", lambda: _counts(reader)) or ()
+    single = reader.attempt("requests", lambda: requests(reader, since))
+    measured = (min(max(record.warmup_s, 0.0), length), length)
+    access = reader.attempt("access_log", lambda: access_log(reader, since, measured))
     cloudwatch = reader.attempt("cloudwatch", lambda: _cloudwatch(reader, since)) or ()
     service = reader.attempt("service_metrics", lambda: _service(reader, since, length)) or ()
     events = reader.attempt("timeline", lambda: _events(reader, since)) or ()
@@ -48,6 +54,9 @@ def load(directory: RunDirectory) -> RunData:
     observers = reader.attempt("observer", lambda: _observers(reader)) or ()
     found, disks = reader.attempt("host_metrics", lambda: _signals(reader, since, length)) or ({}, {})
     reader.close()
+    clients = tuple(_trimmed(client, summaries) for client in clients)
+    if single is not None and len(single):
+        clients, summaries = by_request(single, clients, summaries)
     return RunData(
         record=record,
         origin=origin,
@@ -57,9 +66,11 @@ def load(directory: RunDirectory) -> RunData:
         disks=disks,
         cloudwatch=cloudwatch,
         service=service,
-        clients=tuple(_trimmed(client, summaries) for client in clients),
+        clients=clients,
         summaries=summaries,
         counts=counts,
+        requests=single,
+        access=access,
         events=events,
         clocks=clocks,
         observers=observers,
@@ -75,7 +86,7 @@ def _window(record: RunRecord, reader: Reader) -> tuple[datetime, float]:
     if end is None:
         ends = [
             latest
-            for table in ("host_metrics", "workload_intervals")
+            for table in ("host_metrics", "workload_intervals", "requests")
             if (latest := reader.attempt(table, partial(_latest, reader, table))) is not None
         ]
         return origin, max(0.0, max(ends, default=0.0) - origin.timestamp())
@@ -83,7 +94,8 @@ def _window(record: RunRecord, reader: Reader) -> tuple[datetime, float]:
 
 
 def _latest(reader: Reader, table: str) -> float | None:
-    value = reader.query(f"SELECT max(epoch(time)) AS t FROM {table}")["t"][0]  # noqa: S608
+    column = schema.TABLES[table][0].name
+    value = reader.query(f"SELECT max(epoch({column})) AS t FROM {table}")["t"][0]  # noqa: S608
     return float(value) if value is not None and math.isfinite(value) else None
 
 

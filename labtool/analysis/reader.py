@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,11 @@ T = TypeVar("T")
 
 Rows = dict[str, Any]
 """A query's answer: an array per column."""
+
+MEMORY = "1GB"
+"""What a query may hold in memory before it uses the disk."""
+PIECE = 100
+"""Vectors (of 2,048 rows) that are read at once where rows are many."""
 
 
 class Reader:
@@ -45,11 +50,29 @@ class Reader:
             tables.path(whole.tables, table).symlink_to(file.resolve())
             self.present.add(table)
         self._connection = query.connect(whole)
+        # What does not fit goes to disk: a join of ten million requests with as many lines of a log does not.
+        self._connection.execute(f"SET memory_limit = '{MEMORY}'")
+        self._connection.execute(f"SET temp_directory = '{self._whole.name}/spilt'")
+        self._connection.execute("SET preserve_insertion_order = false")
 
     def query(self, sql: str, parameters: Iterable[object] = ()) -> Rows:
         """Return the answer as an array per column; absent values are masked or NaN, as NumPy can hold them."""
         rows: Rows = self._connection.execute(sql, list(parameters)).fetchnumpy()
         return {name: _filled(values) for name, values in rows.items()}
+
+    def arrays(self, sql: str, parameters: Iterable[object], rows: int, types: Mapping[str, Any]) -> Rows:
+        """Return an answer of at most `rows` rows without an absent value as arrays of these types, read in pieces.
+
+        Beside the arrays themselves it takes the memory of a piece.
+        """
+        found = {name: np.empty(rows, dtype=kind) for name, kind in types.items()}
+        at = 0
+        result = self._connection.execute(sql, list(parameters))
+        while rows_read := len(piece := result.fetch_df_chunk(PIECE)):
+            for name, values in found.items():
+                values[at : at + rows_read] = piece[name].to_numpy()
+            at += rows_read
+        return {name: values[:at] for name, values in found.items()}
 
     def attempt(self, table: str, read: Callable[[], T]) -> T | None:
         """Return what `read` makes of a table; None where the table is absent or cannot be read."""

@@ -8,6 +8,8 @@ from labtool.analysis import format as fmt
 from labtool.analysis.data import RunData
 from labtool.analysis.latency import percentiles, whole_milliseconds
 from labtool.analysis.model import Finding, Headline, Severity, Verdict
+from labtool.analysis.quantiles import STATED, fewest
+from labtool.analysis.requests import Felt
 from labtool.analysis.resources import RESOURCES, Usage, busiest, system_name
 from labtool.analysis.trust import unfinished_stages
 from labtool.analysis.workload import DIP, FEWEST_INTERVALS, SHORTFALL, Load, bound_of, clearly_short, dips
@@ -46,13 +48,15 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
     achieved = fmt.rate(load.achieved, load.noun)
     ratio = load.ratio
     if load.offered is None or ratio is None:
+        how = "that waited for each answer" if load.closed else "sending as fast as they could"
         sentence = (
-            f"The {who} took {achieved} from {fmt.plural(len(load.names), load.role)} sending as fast as they could"
+            f"The {who} took {achieved} from {fmt.plural(len(load.names), load.role)} {how}"
             f"{tail}. No rate was offered, so it is not said whether one would be kept up with."
         )
         return Verdict("note", "Unthrottled", sentence)
     offered = fmt.rate(load.offered, load.noun)
     failed = load.errors or 0
+    late = said.get("load.generator")
     if load.interval is None and load.intervals < FEWEST_INTERVALS:
         sentence = (
             f"Too few points to say whether the {who} keep up with {offered}: {achieved} in "
@@ -61,6 +65,8 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
         return Verdict("refused", "Too few points", sentence)
     if ratio >= 1 - SHORTFALL:
         but = f", but {fmt.count(failed)} operations failed" if failed else ""
+        if late is not None and late.severity == "problem":
+            but += f"{' and' if but else ', but'} the load hosts sent late, so the latencies are theirs"
         low = sum(end - start for start, end, _ in dips(load))
         if low > DIP * (load.span[1] - load.span[0]):
             sentence = (
@@ -69,10 +75,11 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
             )
             return Verdict("warning", "Kept up on average", sentence)
         sentence = f"The {who} kept up with {offered}{but}{tail}."
-        return Verdict("warning" if failed else "ok", "Kept up", sentence)
+        return Verdict("warning" if but else "ok", "Kept up", sentence)
     generator = said.get("resource.generator")
     gap = f"{achieved} of {offered} ({fmt.percent(ratio)})"
-    if generator is not None and generator.severity in ("problem", "warning"):
+    at_limit = generator is not None and generator.severity in ("problem", "warning")
+    if at_limit or (late is not None and late.severity == "problem"):
         sentence = (
             f"The load fell short, {gap}, and the load hosts were at their limit: this says nothing about what the "
             f"{who} can carry{tail}."
@@ -122,9 +129,13 @@ def _sentence(clause: str) -> str:
     return f"{clause[:1].upper()}{clause[1:]}." if clause else ""
 
 
-def headlines(data: RunData, load: Load | None, found: list[Usage]) -> list[Headline]:
-    """Return the four to six large numbers of the first screen."""
-    shown = [*_rates(load), *_percentiles(data, load), _errors(load)] if load is not None else _watched(data, found)
+def headlines(data: RunData, load: Load | None, found: list[Usage], felt: Felt | None = None) -> list[Headline]:
+    """Return the four to six large numbers of the first screen; `felt` is what single requests took."""
+    if load is None:
+        shown = _watched(data, found)
+    else:
+        felt_as = _percentiles(data, load) if data.requests is None else _of_requests(felt)
+        shown = [*_rates(load), *felt_as, _errors(load)]
     top = busiest(found)
     if top is not None:
         bound = (
@@ -143,7 +154,8 @@ def headlines(data: RunData, load: Load | None, found: list[Usage]) -> list[Head
 def _rates(load: Load) -> list[Headline]:
     unit = f"{load.noun}/s"
     if load.offered is None:
-        offered = Headline("offered", "Offered", fmt.UNKNOWN, "", "none: as fast as they could", None, "load")
+        how = "none: a closed loop" if load.closed else "none: as fast as they could"
+        offered = Headline("offered", "Offered", fmt.UNKNOWN, "", how, None, "load")
     else:
         asked = f"as asked of {fmt.plural(len(load.names), load.role)}"
         offered = Headline("offered", "Offered", fmt.number(load.offered, 4), unit, asked, load.offered, "load")
@@ -186,6 +198,20 @@ def _percentiles(data: RunData, load: Load) -> list[Headline]:
         else:
             bound = f"of all {len(found.by_client)} {load.role}s: {fmt.latency_range(found.low, found.high)}"
         shown.append(Headline(name, label, text, unit, bound, found.high, "percentiles"))
+    return shown
+
+
+def _of_requests(felt: Felt | None) -> list[Headline]:
+    shown = []
+    for name, label in (("p50", "p50 latency"), ("p99", "p99 latency")):
+        found = felt.latency.get(name) if felt else None
+        if found is None:
+            few = f"{felt.n if felt else 0:,} requests are too few: it takes {fewest(dict(STATED)[name]):,}"
+            shown.append(Headline(name, label, fmt.UNKNOWN, "", few, None, "latency"))
+            continue
+        text, _, unit = fmt.milliseconds(found.value).rpartition(" ")
+        bound = f"{fmt.latency_range(found.low, found.high)} (95 %), {fmt.count(found.n)} requests together"
+        shown.append(Headline(name, label, text, unit, bound, found.value, "percentiles"))
     return shown
 
 

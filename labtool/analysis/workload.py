@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labtool.analysis import failures
 from labtool.analysis import format as fmt
 from labtool.analysis.data import Client, ClientSummary, Floats, RunData, Series
 from labtool.analysis.model import Finding
@@ -18,6 +19,8 @@ DRIVERS = ("producer", "client", "consumer")
 
 SHORTFALL = 0.01
 """A rate within this share of the offered one counts as kept up with."""
+STEADY = 0.02
+"""An offered rate that moves by less than this share of itself is one rate."""
 DIP = 0.10
 """An interval this share below the offered rate is a dip."""
 TOGETHER_S = 10.0
@@ -44,6 +47,8 @@ class Load:
     errors: float | None
     operations: float | None
     early: tuple[str, ...]  # clients that ended long before the others
+    asked: Series | None = None  # offered by all at each interval's end, where it changes; else `offered` says it all
+    closed: bool = False  # True where each next operation waited for the answer to the last
 
     @property
     def ratio(self) -> float | None:
@@ -112,7 +117,7 @@ def load_of(data: RunData, role: str) -> Load:
         noun=noun_of(role),
         names=names,
         span=span,
-        offered=_offered(clients, summaries),
+        offered=_offered(clients, summaries, span),
         achieved=mean(over_time.v),
         bytes_rate=mean(total_rate(clients, *span, width, of="bytes_rate").v),
         interval=batch_means(over_time.v),
@@ -122,6 +127,8 @@ def load_of(data: RunData, role: str) -> Load:
         errors=errors,
         operations=operations,
         early=early,
+        asked=_asked(clients, span, width),
+        closed=data.requests is not None and not any(np.isfinite(client.offered).any() for client in clients),
     )
 
 
@@ -133,12 +140,23 @@ def _total(values: Iterable[float | None]) -> float | None:
     return float(sum(value for value in listed if value is not None))
 
 
-def _offered(clients: list[Client], summaries: list[ClientSummary]) -> float | None:
-    asked: dict[str, float | None] = {client.name: mean(client.offered) for client in clients}
+def _offered(clients: list[Client], summaries: list[ClientSummary], span: tuple[float, float]) -> float | None:
+    asked: dict[str, float | None] = {}
+    for client in clients:
+        inside = (client.start >= span[0] - 0.5 * client.duration) & (client.end <= span[1] + 0.5 * client.duration)
+        asked[client.name] = mean(client.offered[inside] if inside.any() else client.offered)
     for summary in summaries:
         if asked.get(summary.name) is None:
             asked[summary.name] = summary.offered
     return _total(asked.values())
+
+
+def _asked(clients: list[Client], span: tuple[float, float], width: float) -> Series | None:
+    """Return the offered rate over time where it is another in some intervals than in others; None where it is one."""
+    values = [client.offered[np.isfinite(client.offered)] for client in clients]
+    if all(len(one) == 0 or float(np.ptp(one)) <= STEADY * float(one.max()) for one in values):
+        return None
+    return total_rate(clients, *span, width, of="offered")
 
 
 def _span(clients: list[Client], measured: tuple[float, float]) -> tuple[tuple[float, float], tuple[str, ...]]:
@@ -218,8 +236,9 @@ def dips(load: Load) -> list[tuple[float, float, float]]:
     if load.offered is None:
         return []
     found: list[tuple[float, float, float]] = []
-    for t, rate in zip(load.over_time.t.tolist(), load.over_time.v.tolist(), strict=True):
-        if not rate < load.offered * (1 - DIP):
+    asked = load.asked.v if load.asked is not None else np.full(len(load.over_time), load.offered)
+    for t, rate, offered in zip(load.over_time.t.tolist(), load.over_time.v.tolist(), asked.tolist(), strict=True):
+        if not rate < offered * (1 - DIP):
             continue
         if found and t - load.width_s - found[-1][1] < 0.1 * load.width_s:
             found[-1] = (found[-1][0], t, min(found[-1][2], rate))
@@ -234,7 +253,8 @@ def findings(data: RunData) -> list[Finding]:
     if role is None:
         return []
     load = load_of(data, role)
-    found = [*_rate(load), *_stopped_early(data, load), *_errors(load)]
+    errors = _errors(load) if data.requests is None else failures.findings(data.requests)
+    found = [*_rate(load), *_stopped_early(data, load), *errors]
     consumers = "consumer" if role != "consumer" and any(c.role == "consumer" for c in data.clients) else None
     if consumers:
         found += _consumers(load, load_of(data, consumers))
@@ -265,8 +285,9 @@ def _rate(load: Load) -> list[Finding]:
         sentence = f"The {load.role}s left no rate for the measured part of the window."
         return [Finding("load.rate", "load", "refused", sentence, **common)]  # type: ignore[arg-type]
     if load.offered is None:
+        how = "each when the last was answered" if load.closed else "as fast as they could"
         sentence = (
-            f"{who} did {fmt.rate(achieved, load.noun)} as fast as they could; no rate was offered, "
+            f"{who} did {fmt.rate(achieved, load.noun)}, {how}; no rate was offered, "
             "so nothing is said about keeping up with one."
         )
         return [Finding("load.rate", "load", "note", sentence, **common)]  # type: ignore[arg-type]

@@ -37,13 +37,24 @@ def build_report(directory: RunDirectory) -> Path:
 def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> list[Figure]:
     """Draw every figure that the data can fill, in the page's order; those of an earlier report are removed."""
     from labtool.report import style
-    from labtool.report.figures import cloudwatch, heat, hosts, latency, load, service, timeline
+    from labtool.report.figures import (
+        cloudwatch,
+        distribution,
+        heat,
+        hosts,
+        latency,
+        load,
+        requests,
+        service,
+        timeline,
+        webserver,
+    )
 
     for old in (*directory.figures.glob("*.png"), *directory.figures.glob("*.csv")):
         old.unlink()
     style.prepare()
     drawn: list[Figure] = []
-    for module in (load, latency, heat, hosts, cloudwatch, service, timeline):
+    for module in (load, requests, distribution, latency, heat, webserver, hosts, cloudwatch, service, timeline):
         drawn += module.draw(data, analysis, directory)
     return drawn
 

@@ -227,6 +227,39 @@ def log_latency(axes: Any, values: Floats) -> bool:
     return bool(logarithmic)
 
 
+def latency_across(axes: Any, values: Floats) -> None:
+    """Make x a latency in ms; logarithmic where the values span more than a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    positive = values[np.isfinite(values) & (values > 0)]
+    logarithmic = len(positive) > 0 and positive.max() / positive.min() > 10
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.set_xlim(positive.min() / 1.1, positive.max() * 1.1)
+        decades = np.log10(positive.max() / positive.min())
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if decades < 4 else (1.0,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xlim(0, (positive.max() if len(positive) else 1.0) * 1.05)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: fmt.number(x, 2)))
+    axes.set_xlabel("ms" + (" (logarithmic)" if logarithmic else ""))
+
+
+def tail(q: Any) -> Any:
+    """Return where a share q (0…1) is on a tail axis: each further nine is as far again."""
+    return -np.log10(1 - np.asarray(q))
+
+
+def tail_axis(axes: Any, largest: float, noun: str) -> None:
+    """Make x the share of operations that were as fast or faster, logarithmic towards the tail, up to `largest`."""
+    end = float(tail(largest))
+    ticks = [0.5, 0.9, 0.95, 0.99, 0.999, *(1 - 10.0**-k for k in range(4, 10) if k <= end)]
+    axes.set_xticks(tail(ticks), [f"{q * 100:.10g} %" for q in ticks])
+    axes.set_xlim(0.2, end + 0.15)
+    axes.grid(axis="x")
+    axes.set_xlabel(f"share of {noun} that were as fast or faster (logarithmic towards the tail)")
+
+
 def amount_axis(axes: Any, unit: str, top: float | None = None) -> None:
     """Make y an amount from zero, with ticks as `unit` is read (ratio, bytes/s, count, …)."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator

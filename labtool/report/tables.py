@@ -76,7 +76,67 @@ def clients(data: RunData) -> Table | None:
         for s in data.summaries
     ]
     columns = ("client", "role", "asked /s", "did /s", "bytes", "operations", "errors", *_LATENCIES)
-    return _table("clients", "What every client said at its end, over its whole life", columns, rows, range(2, 12))
+    caption = "What every client said at its end, over its whole life"
+    if data.requests is not None:
+        caption = "What every client's requests add up to, without the warm-up"
+    return _table("clients", caption, columns, rows, range(2, 12))
+
+
+def percentiles(analysis: Analysis) -> Table | None:
+    """The percentiles of all single requests together, each with its interval."""
+    felt = analysis.felt
+    if felt is None or not felt.latency:
+        return None
+    rows = []
+    for name, one in felt.latency.items():
+        cells = [Cell(name, one.q)]
+        for found in (one, felt.service.get(name)):
+            cells.append(_amount(found.value if found else None, fmt.milliseconds(found.value if found else None)))
+            cells.append(Cell(fmt.latency_range(found.low, found.high) if found else fmt.UNKNOWN))
+        rows.append(cells)
+    columns = ("percentile", "latency", "95 % interval", "service time", "95 % interval of it")
+    caption = f"Percentiles of {felt.n:,} requests: latency from when each was due, service time from its send"
+    return replace(_table("percentiles", caption, columns, rows, range(1, 5)), sortable=False)
+
+
+def endpoints(analysis: Analysis) -> Table | None:
+    """The endpoints of the run beside each other."""
+    if not analysis.compared:
+        return None
+    rows = []
+    for one in analysis.compared:
+        cells = [Cell(one.name), Cell(fmt.count(one.n), one.n)]
+        cells.append(Cell(fmt.count(one.failed), one.failed, tone="problem" if one.failed else ""))
+        for name in ("p50", "p99"):
+            found, ratio = one.quantiles.get(name), one.ratios.get(name)
+            value = found.value * 1000 if found else None
+            cells.append(_amount(value, fmt.milliseconds(value)))
+            between = f" ({fmt.number(ratio.low)} to {fmt.number(ratio.high)})" if ratio and ratio.low else ""
+            text = f"{fmt.number(ratio.value)}{between}" if ratio else "1" if one is analysis.compared[0] else "–"
+            cells.append(_amount(ratio.value if ratio else 1.0, text))
+        rows.append(cells)
+    columns = ("endpoint", "requests", "failed", "p50", "times the first's p50", "p99", "times the first's p99")
+    caption = "Endpoints compared with the most frequent, within this run"
+    return _table("endpoints", caption, columns, rows, range(1, 7))
+
+
+def urls(data: RunData) -> Table | None:
+    """The paths that took the servers most time, and the slowest."""
+    if data.access is None or not data.access.urls:
+        return None
+    rows = [
+        (
+            Cell(one.name or "no request line"),
+            Cell(fmt.count(one.requests), one.requests),
+            Cell(fmt.duration(one.total_s), one.total_s),
+            Cell(fmt.milliseconds(one.median_s * 1000), one.median_s),
+            Cell(fmt.milliseconds(one.p99_s * 1000), one.p99_s),
+        )
+        for one in data.access.urls
+    ]
+    columns = ("path, without its query", "requests", "time in all", "median", "p99")
+    caption = "Paths that took the servers most time, and those with the highest p99, as their log has it"
+    return _table("urls", caption, columns, rows, range(1, 5))
 
 
 def usage(analysis: Analysis, data: RunData, where: Mapping[str, str]) -> Table | None:

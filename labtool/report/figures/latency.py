@@ -24,7 +24,9 @@ _RANKS = {"50": "p50", "75": "p75", "95": "p95", "98": "p98", "99": "p99", "999"
 
 
 def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
-    """Draw what there is of the three."""
+    """Draw what there is of the three; where single requests were left, they are drawn instead."""
+    if data.requests is not None:
+        return _request_times(data, run)
     return [*_over_time(data, analysis, run), *_percentiles(data, analysis, run), *_request_times(data, run)]
 
 
@@ -209,13 +211,7 @@ def _percentiles(data: RunData, analysis: Analysis, run: RunDirectory) -> list[F
         columns["client"] += [name] * len(points)
         columns["share"] += [q for q, _ in points]
         columns["latency_ms"] += y
-    ticks = [0.5, 0.9, 0.95, 0.99, 0.999]
-    largest = max(-math.log10(1 - q) for q in columns["share"])
-    ticks += [1 - 10.0**-k for k in range(4, 10) if k <= largest]
-    axes.set_xticks([-math.log10(1 - q) for q in ticks], [f"{q * 100:.10g} %" for q in ticks])
-    axes.set_xlim(0.2, largest + 0.15)
-    axes.grid(axis="x")
-    axes.set_xlabel("share of operations that were as fast or faster (logarithmic towards the tail)")
+    style.tail_axis(axes, max(columns["share"]), "operations")
     logarithmic = style.log_latency(axes, np.array(everything))
     axes.set_ylabel("latency in ms" + (" (logarithmic)" if logarithmic else ""))
     style.label_ends(axes, labels)

@@ -38,11 +38,17 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
         axes.stairs(read.v, edges, color=style.READ, linewidth=1.3, linestyle=style.LINES[2], baseline=None)
         _label(labels, read.v, "consumed", style.READ)
         columns["consumed_records_per_s"] = read.v
-    if load.offered is not None:
+    asked = total_rate(drivers, 0.0, data.length_s, load.width_s, of="offered") if load.asked is not None else None
+    if asked is not None:
+        axes.stairs(asked.v, edges, color=style.INK, linewidth=1.1, linestyle=style.LINES[1], baseline=None, zorder=3)
+        _label(labels, asked.v, "offered", style.INK)
+        columns[f"offered_{load.noun}_per_s"] = asked.v
+    elif load.offered is not None:
         axes.axhline(load.offered, color=style.INK, linewidth=1.1, linestyle=style.LINES[1], zorder=3)
         labels.append((load.offered, "offered", style.INK))
         columns[f"offered_{load.noun}_per_s"] = np.full(len(total.t), load.offered)
-    top = max(np.nanmax(total.v, initial=0.0), load.offered or 0.0, np.nanmax(read.v, initial=0.0) if read else 0.0)
+    shown = [one.v for one in (total, read, asked) if one is not None]
+    top = max(load.offered or 0.0, *(float(np.nanmax(values, initial=0.0)) for values in shown))
     style.amount_axis(axes, "count", top * 1.16 or 1.0)
     axes.set_ylabel(f"{load.noun} per second")
     style.time_axis(axes, data)
@@ -55,8 +61,11 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
             title=_title(load),
             subtitle=f"Total of {fmt.plural(len(load.names), load.role)} in steps of {fmt.duration(load.width_s)}",
             caption=(
-                "Rates are the tools' own, summed over clients by the time their intervals overlap; a step in which a "
-                "client's interval is missing is left open."
+                "Offered are the requests by when they were due, achieved those that succeeded by when their answer "
+                "was whole; a step that a client did not fill is left open."
+                if data.requests is not None
+                else "Rates are the tools' own, summed over clients by the time their intervals overlap; a step in "
+                "which a client's interval is missing is left open."
             ),
             alt=f"Line of the rate over {fmt.duration(data.length_s)}. {_title(load)}.",
             data=columns,
@@ -73,6 +82,8 @@ def _label(labels: list[tuple[float, str, str]], values: Any, text: str, colour:
 def _title(load: Load) -> str:
     if load.achieved is None:
         return "The clients left no rate for the measured part"
+    if load.closed:
+        return f"The clients did {fmt.rate(load.achieved, load.noun)}, each when the last was answered"
     if load.offered is None:
         return f"The clients did {fmt.rate(load.achieved, load.noun)}; no rate was asked of them"
     pair = f"{fmt.rate(load.achieved, load.noun)} of {fmt.rate(load.offered, load.noun)}"
