@@ -57,7 +57,7 @@ def _counts(requests: Requests, log: AccessLog) -> list[Finding]:
         for s, pair in sorted(differ.items())
         for side, n in zip(("client", "server"), pair, strict=True)
     }
-    bound = f"agreement means within {fmt.percent(AGREE)}; requests had no id, so only totals can be compared"
+    bound = f"agreement means within {fmt.percent(AGREE, 0)}; requests had no id, so only totals can be compared"
     pair = f"The clients sent {claimed:,} requests, {log.service}'s log has {counted:,} in the same time"
     if off <= AGREE * claimed:
         statuses = "the statuses agree too" if ours else "no status was told by the clients"
@@ -95,7 +95,7 @@ def _by_id(matched: Matched, log: AccessLog) -> Finding:
         "came_again": matched.again,
         "status_differs": matched.status_differs,
     }
-    bound = f"matched by request id, warm-up included; agreement means within {fmt.percent(AGREE)}"
+    bound = f"matched by request id, warm-up included; agreement means within {fmt.percent(AGREE, 0)}"
     pair = f"Of the {matched.sent:,} requests sent {log.service}'s log has {matched.logged:,}"
     said = []
     if missing:
@@ -215,15 +215,26 @@ def shares(data: RunData) -> list[Share]:
 def chi_square(counts: Iterable[int]) -> tuple[float, float]:
     """Return the statistic of Pearson's test that all counts are alike, and its p-value.
 
-    The p-value by Wilson and Hilferty's cube root (Proc. Natl. Acad. Sci. 17(12), 1931), good to 0.002.
+    The p-value is exact for two and three counts, else by Wilson and Hilferty's cube root (Proc. Natl. Acad. Sci.
+    17(12), 1931), good to 0.005.
     """
     observed = np.asarray(list(counts), dtype=np.float64)
     expected = observed.mean()
     statistic = float(((observed - expected) ** 2 / expected).sum())
     freedom = len(observed) - 1
+    if freedom == 1:
+        return statistic, math.erfc(math.sqrt(statistic / 2))
+    if freedom == 2:
+        return statistic, math.exp(-statistic / 2)
     spread = 2 / (9 * freedom)
     z = ((statistic / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
     return statistic, 0.5 * math.erfc(z / math.sqrt(2))
+
+
+def between(least: Share, most: Share) -> str:
+    """Return two shares in words: "48.1 to 51.9 %", one where they are alike."""
+    low, high = f"{least.share * 100:.1f}", fmt.percent(most.share, 1)
+    return high if high == f"{low} %" else f"{low} to {high}"
 
 
 def _backends(data: RunData, log: AccessLog) -> list[Finding]:
@@ -235,14 +246,12 @@ def _backends(data: RunData, log: AccessLog) -> list[Finding]:
     least, most = min(found, key=lambda one: one.share), max(found, key=lambda one: one.share)
     off = max(most.share - even, even - least.share) / even
     what = "servers" if log.service == "haproxy" else "fronts"
-    span = f"{least.share * 100:.1f} to {fmt.percent(most.share, 1)}"
     evidence: dict[str, Value] = {one.name: one.share for one in found}
     evidence |= {"chi_square": statistic, "p": p}
-    bound = (
-        f"χ² = {fmt.number(statistic)} over {len(found)} {what}, p = {fmt.number(p, 2) if p >= 0.001 else '< 0.001'}"
-    )
+    chance = f"p = {fmt.number(p, 2)}" if p >= 0.001 else "p < 0.001"
+    bound = f"χ² = {fmt.number(statistic)} over {len(found)} {what}, {chance}"
     if p >= UNLIKELY or off <= UNEVEN:
-        sentence = f"The {len(found)} {what} shared the requests evenly: {span} each."
+        sentence = f"The {len(found)} {what} shared the requests evenly: {between(least, most)} each."
         return [Finding("server.backends", "resource", "ok", sentence, bound, evidence, "backends")]
     sentence = (
         f"The {len(found)} {what} did not share the requests evenly: {most.name} answered "
@@ -257,14 +266,14 @@ def _urls(log: AccessLog) -> list[Finding]:
         return []
     everything = sum(one.total_s for one in log.urls)
     top = max(log.urls, key=lambda one: one.total_s)
-    ranked = [one for one in log.urls if carried(one.requests, 0.99)]
+    ranked = [(one.p99_s, one) for one in log.urls if one.p99_s is not None]
     sentence = (
         f"The servers spent most time on {top.name}: {fmt.duration(top.total_s)} in {fmt.count(top.requests)} requests "
         f"({fmt.percent(top.total_s / everything) if everything else fmt.UNKNOWN} of the listed paths' time)"
     )
     if ranked:
-        slow = max(ranked, key=lambda one: one.p99_s)
-        which = "which also has the highest p99" if slow is top else f"the highest p99 is that of {slow.name}"
-        sentence += f"; {which}, {fmt.milliseconds(slow.p99_s * 1000)}"
+        tail, slow = max(ranked, key=lambda one: one[0])
+        which = "which also has the highest p99" if slow is top else f"and the highest p99 is that of {slow.name}"
+        sentence += f", {which}, {fmt.milliseconds(tail * 1000)}"
     evidence: dict[str, Value] = {"total_s": top.total_s, "requests": top.requests}
     return [Finding("server.urls", "latency", "note", f"{sentence}.", "as the servers measured it", evidence, "urls")]

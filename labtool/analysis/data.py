@@ -212,7 +212,7 @@ class Url:
     requests: int
     total_s: float
     median_s: float
-    p99_s: float
+    p99_s: float | None  # None where so few requests do not carry it
 
 
 @dataclass(frozen=True)

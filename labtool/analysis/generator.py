@@ -84,6 +84,10 @@ def _under_way(requests: Requests, mine: Any) -> tuple[int, Any]:
     return (int(number.max()) if len(number) else 0), number
 
 
+def _all(connections: int) -> str:
+    return "the one connection" if connections == 1 else f"all {connections:,} connections"
+
+
 def findings(data: RunData, found: Lateness | None, felt: Felt | None, usage: list[Usage]) -> list[Finding]:
     """Return whether the generator kept its times; nothing of a closed loop, which has none to keep."""
     if found is None:
@@ -127,8 +131,8 @@ def findings(data: RunData, found: Lateness | None, felt: Felt | None, usage: li
     elif found.waited >= MOSTLY * found.late:
         severity = "warning"
         sentence = (
-            f"{late[0].upper()}{late[1:]}: {fmt.percent(found.waited / found.late)} of those because all "
-            f"{fmt.plural(found.connections, 'connection')} waited for an answer. That is the server's time, and it is "
+            f"{late[0].upper()}{late[1:]}: {fmt.percent(found.waited / found.late)} of those because "
+            f"{_all(found.connections)} waited for an answer. That is the server's time, and it is "
             "in the latency; in the service time it is not."
         )
         if service:

@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from labtool.analysis.data import AccessLog, Matched, Requests, Url
+from labtool.analysis.quantiles import carried, fewest
 from labtool.analysis.reader import Reader, records
 
 MOST_NAMES = 200
 """So many endpoints, backends, … keep their name, the most frequent first; all others are one."""
 OTHERS = "all others"
 MOST_URLS = 10
-FEWEST_OF_URL = 100
+AROUND_S = 60.0
+"""A log may be of days: so much before and after the window still belongs to the run."""
+FEWEST_OF_URL = fewest(0.99)
 """A path with fewer requests has no 99th percentile to be ranked by."""
 
 
@@ -49,12 +52,15 @@ def requests(reader: Reader, since: float) -> Requests | None:
 
 
 def access_log(reader: Reader, since: float, measured: tuple[float, float]) -> AccessLog | None:
-    """Return the log of the servers that the clients talk to; None where there is none."""
+    """Return the log of the servers that the clients talk to, in the run's time; None where there is none."""
     services = reader.query("SELECT DISTINCT service FROM access_log")["service"].tolist()
     if not services:
         return None
     service = "haproxy" if "haproxy" in services else min(services)
-    reader.execute(f"CREATE TEMP VIEW front_log AS SELECT * FROM access_log WHERE service = {_text(service)}")  # noqa: S608
+    reader.execute(
+        f"CREATE TEMP VIEW front_log AS SELECT * FROM access_log WHERE service = {_text(service)}"  # noqa: S608
+        f" AND epoch(time) BETWEEN {since - AROUND_S!r} AND {since + measured[1] + AROUND_S!r}"
+    )
     names = {column: _names(reader, "front_log", column) for column in ("backend", "host")}
     found = reader.arrays(
         f"""
@@ -132,7 +138,14 @@ def _urls(reader: Reader, service: str, since: float, measured: tuple[float, flo
         (service, since, *measured),
     )
     return tuple(
-        Url(row["name"], int(row["requests"]), row["total_s"], row["median_s"], row["p99_s"]) for row in records(rows)
+        Url(
+            row["name"],
+            int(row["requests"]),
+            row["total_s"],
+            row["median_s"],
+            row["p99_s"] if carried(int(row["requests"]), 0.99) else None,
+        )
+        for row in records(rows)
     )
 
 

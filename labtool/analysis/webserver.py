@@ -8,31 +8,36 @@ import numpy as np
 
 from labtool.analysis import format as fmt
 from labtool.analysis.data import Labelled, RunData
-from labtool.analysis.model import Finding, Value
+from labtool.analysis.model import Finding, Severity, Value
 from labtool.analysis.resources import Usage, busiest, full_core
+from labtool.analysis.statistics import gaps
 
 FULL = 0.90
 FULL_SHARE = 0.10
 """Full means at or above nine tenths in at least a tenth of the instants, as for the hosts' resources."""
 
-# A recorder may put a pool's or a worker's name before the metric.
-_METRICS = {
-    ("httpd", "busy"): re.compile(r"(.*\.)?busy_?workers", re.IGNORECASE),
-    ("httpd", "idle"): re.compile(r"(.*\.)?idle_?workers", re.IGNORECASE),
-    ("php", "queue"): re.compile(r"(.*\.)?listen_?queue", re.IGNORECASE),
-    ("php", "active"): re.compile(r"(.*\.)?active_?processes", re.IGNORECASE),
-    ("php", "idle"): re.compile(r"(.*\.)?idle_?processes", re.IGNORECASE),
-    ("php", "reached"): re.compile(r"(.*\.)?max_?children_?reached", re.IGNORECASE),
-    ("haproxy", "queue"): re.compile(r"(.*\.)?(queue|qcur|queue_current)", re.IGNORECASE),
+METRICS = {
+    ("haproxy", "queue"): re.compile(r"([^.]+\.)?Queue"),  # of a backend; a server's has two names before it
+    ("httpd", "busy"): re.compile(r"BusyWorkers"),
+    ("httpd", "idle"): re.compile(r"IdleWorkers"),
+    ("httpd", "limit"): re.compile(r"MaxWorkers"),
+    ("php", "active"): re.compile(r"ActiveProcesses"),
+    ("php", "limit"): re.compile(r"MaxProcesses"),
+    ("php", "queue"): re.compile(r"ListenQueue"),
+    ("php", "reached"): re.compile(r"MaxChildrenReached"),
 }
+"""What runs out, as the recorder of the role web_service names it, in the order in which a request meets it."""
+
+
+def of_a_pool(service: str, metric: str) -> bool:
+    """Return True for a metric of workers, children or queues."""
+    return any(service == known and pattern.fullmatch(metric) for (known, _), pattern in METRICS.items())
 
 
 def pools(data: RunData) -> dict[tuple[str, str], list[Labelled]]:
-    """Return the metrics of workers, children and queues by (service, what), in the order a request meets them."""
-    order = ("haproxy", "httpd", "php")
-    found: dict[tuple[str, str], list[Labelled]] = {}
-    for service, what in sorted(_METRICS, key=lambda key: order.index(key[0])):
-        pattern = _METRICS[service, what]
+    """Return the metrics of workers, children and queues by (service, what), in the order of `METRICS`."""
+    found = {}
+    for (service, what), pattern in METRICS.items():
         mine = [
             one for one in data.service if one.source == service and len(one.series) and pattern.fullmatch(one.metric)
         ]
@@ -93,70 +98,98 @@ def limits(data: RunData, usage: list[Usage], said: list[Finding]) -> list[Findi
 
 
 def _workers(data: RunData, found: dict[tuple[str, str], list[Labelled]]) -> list[Finding]:
-    """httpd: busy workers as a share of all that are there; without an idle one the next request waits."""
-    idle = {one.host: one for one in found.get(("httpd", "idle"), [])}
-    full: list[tuple[float, float, str, float]] = []
-    for one in found.get(("httpd", "busy"), []):
-        other = idle.get(one.host)
-        if other is None:
-            continue
-        busy = one.series.between(*data.measured)
-        spare = dict(zip(other.series.t.tolist(), other.series.v.tolist(), strict=True))
-        pairs = [(b, spare[t]) for t, b in zip(busy.t.tolist(), busy.v.tolist(), strict=True) if t in spare]
-        share = np.array([b / (b + i) for b, i in pairs if b + i > 0])
-        share = share[np.isfinite(share)]
-        if len(share):
-            full.append((float((share >= FULL).mean()), float(share.max()), one.host, float(busy.v.max())))
-    if not full:
+    """httpd: busy workers as a share of all that it may have; without a free one the next request waits."""
+    limited = ("httpd", "limit") in found
+    of = found.get(("httpd", "limit" if limited else "idle"), [])
+    shares = _shares(data, found.get(("httpd", "busy"), []), of, whole=limited)
+    if not shares:
         return []
-    time, most, host, busy_most = max(full)
-    evidence: dict[str, Value] = {"share_of_time_full": time, "most_busy_share": most, "most_busy": busy_most}
-    bound = "mod_status, at the collector's instants; workers that httpd could still start are not in it"
+    time, most, host = max(shares)
+    silent = sum(
+        right - left
+        for one in found["httpd", "busy"]
+        if one.host == host
+        for left, right in gaps(one.series, *data.measured)
+    )
+    evidence: dict[str, Value] = {"share_of_time_full": time, "most_busy_share": most, "silent_s": silent}
+    bound = "mod_status, at the recorder's instants" + (
+        "" if limited else "; workers it could still start are not in it"
+    )
+    quiet = f" For {fmt.duration(silent)} its status page gave no answer, as that of a full server." if silent else ""
     if time >= FULL_SHARE:
         sentence = (
             f"httpd's workers on {host} were busy at {fmt.percent(FULL)} or more in {fmt.percent(time)} of the time."
         )
         brief = f"httpd's workers ({host})"
-        return [
-            Finding("server.workers", "resource", "problem", sentence, bound, evidence, "workers", host, None, brief)
-        ]
-    sentence = f"httpd always had workers to spare: at most {fmt.percent(most)} were busy ({host})."
+        return [_said("workers", "problem", sentence + quiet, bound, evidence, host, brief)]
+    sentence = f"httpd had workers to spare: at most {fmt.percent(most)} were busy ({host})."
     brief = f"httpd's workers at most {fmt.percent(most)} ({host})"
-    return [Finding("server.workers", "resource", "ok", sentence, bound, evidence, "workers", host, None, brief)]
+    return [_said("workers", "warning" if silent else "ok", sentence + quiet, bound, evidence, host, brief)]
+
+
+def _shares(
+    data: RunData, parts: list[Labelled], others: list[Labelled], *, whole: bool
+) -> list[tuple[float, float, str]]:
+    """Return, by host, the share of instants at which `parts` were FULL of the whole, the largest share, and the host.
+
+    `others` are the whole, or (not `whole`) what is to be added to make it.
+    """
+    beside = {one.host: one for one in others}
+    found = []
+    for one in parts:
+        other = beside.get(one.host)
+        if other is None:
+            continue
+        inside = one.series.between(*data.measured)
+        at = dict(zip(other.series.t.tolist(), other.series.v.tolist(), strict=True))
+        pairs = [(v, at[t]) for t, v in zip(inside.t.tolist(), inside.v.tolist(), strict=True) if t in at]
+        share = np.array([v / all_of for v, o in pairs if (all_of := o if whole else v + o) > 0])
+        share = share[np.isfinite(share)]
+        if len(share):
+            found.append((float((share >= FULL).mean()), float(share.max()), one.host))
+    return found
+
+
+def _said(
+    what: str, severity: Severity, sentence: str, bound: str, evidence: dict[str, Value], host: str, brief: str
+) -> Finding:
+    return Finding(f"server.{what}", "resource", severity, sentence, bound, evidence, "workers", host, brief=brief)
 
 
 def _php(data: RunData, found: dict[tuple[str, str], list[Labelled]]) -> list[Finding]:
     """php-fpm: requests that wait for a child, and how often the pool was at its limit."""
     queued = _waiting(data, found.get(("php", "queue"), []))
+    if queued is None:
+        return []
+    share, most, host = queued
     reached = 0.0
     for one in found.get(("php", "reached"), []):
         # A counter since php-fpm's start: what it grew by in the measured part counts.
         inside = one.series.between(*data.measured).v
         reached += max(float(inside[-1] - inside[0]), 0.0) if len(inside) > 1 else 0.0
-    if queued is None and ("php", "reached") not in found:
-        return []
-    share, most, host = queued or (0.0, 0.0, found["php", "reached"][0].host)
-    evidence: dict[str, Value] = {"share_of_time_queued": share, "longest_queue": most, "max_children_reached": reached}
-    bound = (
-        "php-fpm's status page, at the collector's instants; the counter of max_children misses nothing between them"
+    active = _shares(data, found.get(("php", "active"), []), found.get(("php", "limit"), []), whole=True)
+    fullest = max((one[1] for one in active), default=None)
+    evidence: dict[str, Value] = {
+        "share_of_time_queued": share,
+        "longest_queue": most,
+        "max_children_reached": reached,
+        "most_active_share": fullest,
+    }
+    bound = "php-fpm's status page and socket, at the recorder's instants; a queue between them is not seen"
+    used = f", at most {fmt.percent(fullest)} of its children were at work" if fullest is not None else ""
+    times = f"; it reached its limit of children {fmt.plural(round(reached), 'time')}" if reached else ""
+    waited = (
+        f"up to {fmt.plural(round(most), 'request')} waited for a child on {host}, in {fmt.percent(share)} of the time"
     )
-    if share >= FULL_SHARE or reached:
-        times = f"; the pool reached its limit of children {fmt.plural(round(reached), 'time')}" if reached else ""
-        queue = (
-            f"up to {fmt.plural(round(most), 'request')} waited for a child on {host}, in {fmt.percent(share)} of the "
-            "time"
-            if most
-            else "no request was seen waiting"
-        )
-        sentence = f"php-fpm's pool was too small for the load: {queue}{times}."
-        return [
-            Finding(
-                "server.php", "resource", "problem", sentence, bound, evidence, "workers", host, None, "php-fpm's pool"
-            )
-        ]
-    waited = f"at most {fmt.plural(round(most), 'request')} waited, rarely" if most else "no request was seen waiting"
-    sentence = f"php-fpm's pool was large enough: {waited}."
-    return [Finding("server.php", "resource", "ok", sentence, bound, evidence, "workers", host, None, "php-fpm's pool")]
+    if share >= FULL_SHARE:
+        sentence = f"php-fpm's pool was too small for the load: {waited}{used}{times}."
+        return [_said("php", "problem", sentence, bound, evidence, host, "php-fpm's pool")]
+    if most or reached:
+        sentence = f"php-fpm's pool was full now and then: {waited}{used}{times}."
+        return [_said("php", "warning", sentence, bound, evidence, host, "php-fpm's pool")]
+    sentence = f"php-fpm's pool was large enough: no request was seen waiting{used}."
+    brief = "php-fpm's pool" + (f" at most {fmt.percent(fullest)}" if fullest is not None else "")
+    return [_said("php", "ok", sentence, bound, evidence, host, brief)]
 
 
 def _queue(data: RunData, found: dict[tuple[str, str], list[Labelled]]) -> list[Finding]:
@@ -166,18 +199,20 @@ def _queue(data: RunData, found: dict[tuple[str, str], list[Labelled]]) -> list[
         return []
     share, most, host = queued
     evidence: dict[str, Value] = {"share_of_time_queued": share, "longest_queue": most}
-    bound = "HAProxy's statistics, at the collector's instants"
+    bound = "HAProxy's statistics, at the recorder's instants"
     if share >= FULL_SHARE:
         sentence = (
             f"HAProxy held requests back in {fmt.percent(share)} of the time, up to {fmt.count(most)} at once: the "
             "servers had as many as they may have."
         )
-        brief = "the servers' limit of connections (HAProxy's queue)"
-        return [Finding("server.queue", "resource", "problem", sentence, bound, evidence, "workers", host, None, brief)]
-    sentence = f"HAProxy held hardly any request back: its queue was at most {fmt.count(most)}."
-    return [
-        Finding("server.queue", "resource", "ok", sentence, bound, evidence, "workers", host, None, "HAProxy's queue")
-    ]
+        return [
+            _said("queue", "problem", sentence, bound, evidence, host, "the servers' limit of connections (a queue)")
+        ]
+    if most:
+        sentence = f"HAProxy held requests back now and then: up to {fmt.count(most)} at once."
+        return [_said("queue", "note", sentence, bound, evidence, host, "HAProxy's queue")]
+    sentence = "HAProxy held no request back: its queue was empty."
+    return [_said("queue", "ok", sentence, bound, evidence, host, "HAProxy's queue")]
 
 
 def _waiting(data: RunData, series: list[Labelled]) -> tuple[float, float, str] | None:

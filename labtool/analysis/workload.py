@@ -110,6 +110,11 @@ def load_of(data: RunData, role: str) -> Load:
     width = round_width(max(usual, 1.0))
     over_time = total_rate(clients, *span, width)
     rates = over_time.v[np.isfinite(over_time.v)]
+    asked = _asked(clients, span, width)
+    offered = _offered(clients, summaries, span)
+    if offered is not None and asked is not None and len(asked) == len(over_time):
+        # Of the very steps that the achieved rate is of: of a ramp the last one is not like the others.
+        offered = mean(asked.v[np.isfinite(over_time.v)])
     if errors is None:
         errors = _total(float(np.nansum(c.errors)) if np.isfinite(c.errors).any() else None for c in clients)
     return Load(
@@ -117,7 +122,7 @@ def load_of(data: RunData, role: str) -> Load:
         noun=noun_of(role),
         names=names,
         span=span,
-        offered=_offered(clients, summaries, span),
+        offered=offered,
         achieved=mean(over_time.v),
         bytes_rate=mean(total_rate(clients, *span, width, of="bytes_rate").v),
         interval=batch_means(over_time.v),
@@ -127,7 +132,7 @@ def load_of(data: RunData, role: str) -> Load:
         errors=errors,
         operations=operations,
         early=early,
-        asked=_asked(clients, span, width),
+        asked=asked,
         closed=data.requests is not None and not any(np.isfinite(client.offered).any() for client in clients),
     )
 

@@ -130,7 +130,7 @@ def urls(data: RunData) -> Table | None:
             Cell(fmt.count(one.requests), one.requests),
             Cell(fmt.duration(one.total_s), one.total_s),
             Cell(fmt.milliseconds(one.median_s * 1000), one.median_s),
-            Cell(fmt.milliseconds(one.p99_s * 1000), one.p99_s),
+            _amount(one.p99_s, fmt.UNKNOWN if one.p99_s is None else fmt.milliseconds(one.p99_s * 1000)),
         )
         for one in data.access.urls
     ]

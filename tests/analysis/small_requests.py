@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
-from small_run import record, run_data
+from small_run import record, run_data, summary
 
 from labtool.analysis.data import Requests
 from labtool.analysis.intervals import by_request
@@ -83,9 +83,13 @@ def one_server(rate, took, seconds, seed=5):
     return requests(due, np.full(len(due), 1e-5), service)
 
 
-def web_run(single, **changes):
-    """A run whose clients left these requests: a front at 60 %, another at 70 %, a load host at 30 %."""
-    clients, summaries = by_request(single, (), ())
+def web_run(single, *, offered=True, **changes):
+    """A run whose clients left these requests: a front at 60 %, another at 70 %, a load host at 30 %.
+
+    Where nothing was `offered`, the clients waited for each answer.
+    """
+    told = tuple(summary(name=name, role="client", offered=1.0) for name in single.clients) if offered else ()
+    clients, summaries = by_request(single, (), told)
     length = float(np.ceil(single.due.max() + 1e-3))
     rest = {"record": record(workload="http-load", stack="web"), "length_s": length}
     return run_data(**({"requests": single, "clients": clients, "summaries": summaries} | rest | changes))

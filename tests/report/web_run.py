@@ -219,13 +219,18 @@ def _pools(run: RunDirectory, web: Web, rng: np.random.Generator) -> None:
             stalled = web.stall is not None and web.stall[0] <= second <= web.stall[1] + 0.5
             values = {
                 "web": [
-                    ("httpd", "busy_workers", 60.0 if stalled else busy),
-                    ("httpd", "idle_workers", 90.0 if stalled else 150 - busy),
-                    ("php", "active_processes", 8.0 if stalled else min(busy, 8)),
-                    ("php", "listen_queue", float(web.queue)),
-                    ("php", "max_children_reached", float(second if web.queue else 0)),
+                    ("httpd", "BusyWorkers", 60.0 if stalled else busy),
+                    ("httpd", "IdleWorkers", 90.0 if stalled else 150 - busy),
+                    ("php", "ActiveProcesses", 8.0 if stalled else min(busy, 8)),
+                    ("httpd", "MaxWorkers", 150.0),
+                    ("php", "MaxProcesses", 8.0),
+                    ("php", "ListenQueue", float(web.queue)),
+                    ("php", "MaxChildrenReached", float(second if web.queue else 0)),
                 ],
-                "balancer": [("haproxy", "queue", 12.0 if stalled else 0.0), ("haproxy", "sessions", busy)],
+                "balancer": [
+                    ("haproxy", "fronts.Queue", 12.0 if stalled else 0.0),
+                    ("haproxy", "fronts.Sessions", busy),
+                ],
             }.get(kind, [])
             rows += [
                 {

@@ -91,7 +91,7 @@ def _percentiles(ordered: dict[str, Any], felt: Felt, run: RunDirectory) -> Figu
 
 def _cdf(ordered: dict[str, Any], felt: Felt, run: RunDirectory) -> Figure:
     drawn = sheet(2.9)
-    axes = grid(drawn, right=1.2, left=0.85)[0][0]
+    axes = grid(drawn, right=1.55, left=0.85)[0][0]
     q = np.concatenate(([0.0], np.linspace(0, 1, POINTS)[1:-1], 1 - np.logspace(-2.5, -4, 20), [1.0]))
     q = np.unique(q)
     columns: dict[str, list[Any]] = {"measure": [], "ms": [], "share": []}

@@ -9,7 +9,7 @@ import numpy as np
 from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import Flags, Floats, RunData
-from labtool.analysis.failures import kinds
+from labtool.analysis.failures import WORDS, kinds
 from labtool.analysis.quantiles import rank
 from labtool.analysis.statistics import bin_width
 from labtool.dataset.run import RunDirectory
@@ -175,7 +175,16 @@ def _errors(data: RunData, run: RunDirectory) -> list[Figure]:
     for number, (name, codes) in enumerate(groups):
         rate = np.histogram(ended[np.isin(requests.error, codes)], edges)[0] / width
         colour = style.HOST_COLOURS[(number + 1) % len(style.HOST_COLOURS)]
-        axes.stairs(base + rate, edges, baseline=base, fill=True, color=colour, alpha=0.85, linewidth=0, label=name)
+        axes.stairs(
+            base + rate,
+            edges,
+            baseline=base,
+            fill=True,
+            color=colour,
+            alpha=0.85,
+            linewidth=0,
+            label=LABELS.get(name, name),
+        )
         base = base + rate
         columns[f"{name}_per_s"] = rate.tolist()
     style.amount_axis(axes, "count", float(base.max()) * 1.16 or 1.0)
@@ -185,7 +194,8 @@ def _errors(data: RunData, run: RunDirectory) -> list[Figure]:
     total = int((failed & requests.counted).sum())
     at = float(edges[int(np.argmax(base))])
     title = (
-        f"{fmt.count(total)} requests failed, most of them as {groups[0][0]}; the most at {fmt.span(at, at + width)}"
+        f"{fmt.count(total)} requests failed, the most at {fmt.span(at, at + width)}; most of them "
+        f"{WORDS.get(known[0], f'ended as “{known[0]}”')}"
         if total
         else "Requests failed during the warm-up only"
     )
@@ -252,5 +262,6 @@ def _late(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
     ]
 
 
+LABELS = {"status": "error status"}
 FLOOR_MS = 0.01
 LATE = style.HOST_COLOURS[1]

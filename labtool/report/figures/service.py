@@ -7,6 +7,7 @@ import numpy as np
 from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import Labelled, RunData
+from labtool.analysis.webserver import of_a_pool
 from labtool.dataset.run import RunDirectory
 from labtool.report import small
 from labtool.report.figure import Figure, finish
@@ -29,10 +30,10 @@ def moves(series: list[Labelled]) -> bool:
 
 
 def worth_drawing(key: tuple[str, str], everything: dict[tuple[str, str], list[Labelled]]) -> bool:
-    """Return False for request times, which have a figure, and for what a rate of the same name says better."""
+    """Return False for what has a figure of its own, and for what a rate of the same name says better."""
     service, metric = key
     name, _, attribute = metric.rpartition(".")
-    if REQUEST_TIME.fullmatch(metric):
+    if REQUEST_TIME.fullmatch(metric) or of_a_pool(service, metric):
         return False
     return attribute not in ("Count", "CollectionTime", "OneMinuteRate") or (service, f"{name}.Rate") not in everything
 

@@ -19,7 +19,6 @@ WORDS = {
     ("httpd", "busy"): "httpd: busy workers",
     ("httpd", "idle"): "httpd: idle workers",
     ("php", "active"): "PHP: active children",
-    ("php", "idle"): "PHP: idle children",
     ("php", "queue"): "PHP: requests waiting",
     ("php", "reached"): "PHP: times at the limit",
 }
@@ -46,7 +45,7 @@ def _workers(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figur
             name="workers",
             title=title,
             subtitle="In the order a request meets them, by host",
-            caption="As the servers' status pages said at the collector's instants; a queue between them is not seen.",
+            caption="As the servers' status pages said at the recorder's instants; a queue between them is not seen.",
             alt=f"Small panels of busy workers, active children and queues over time. {title}.",
             data=columns,
         )
@@ -84,7 +83,7 @@ def _backends(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figu
     least, most = min(found, key=lambda one: one.share), max(found, key=lambda one: one.share)
     verb = "shared the requests evenly" if finding and finding.severity == "ok" else "did not share the requests evenly"
     what = "servers" if data.access and data.access.service == "haproxy" else "fronts"
-    title = f"{len(found)} {what} {verb}: {least.share * 100:.1f} to {fmt.percent(most.share, 1)}"
+    title = f"{len(found)} {what} {verb}: {accesslog.between(least, most)}"
     return [
         finish(
             drawn,
