@@ -77,7 +77,7 @@ def analyse(data: RunData) -> Analysis:
     ]
     findings += webserver.limits(data, usage, findings)
     return Analysis(
-        verdict=verdict(data, load, usage, findings),
+        verdict=verdict(data, load, usage, findings, felt),
         headlines=tuple(headlines(data, load, usage, felt)),
         findings=tuple(by_severity(findings)),
         load=load,

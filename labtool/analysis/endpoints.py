@@ -53,6 +53,11 @@ def compare(requests: Requests) -> list[Compared]:
     return found
 
 
+def differs(one: Ratio) -> bool:
+    """Return True if the interval excludes 1 and the effect is above the floor."""
+    return one.low is not None and one.high is not None and not one.low <= 1 <= one.high and abs(one.value - 1) > FLOOR
+
+
 def findings(found: list[Compared]) -> list[Finding]:
     """Return how the endpoints compare with the first of them, within this run."""
     if not found:
@@ -76,7 +81,7 @@ def findings(found: list[Compared]) -> list[Finding]:
         )
         if one.low is None or one.high is None:
             said.append(f"{other.name} has {pair} of {base.name}, too short a time for an interval")
-        elif (one.low > 1 or one.high < 1) and abs(one.value - 1) > FLOOR:
+        elif differs(one):
             said.append(
                 f"{other.name} has {pair} of {base.name}, {fmt.number(one.value)} times "
                 f"({fmt.number(one.low)} to {fmt.number(one.high)})"

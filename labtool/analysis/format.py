@@ -92,9 +92,11 @@ def milliseconds(value: float | None) -> str:
 
 
 def latency_range(low: float, high: float) -> str:
-    """Return two latencies given in ms in one unit: "14 to 17 ms", "0.84 to 1.14 s"; one where they are equal."""
+    """Return two latencies given in ms: "14 to 17 ms", "0.84 to 1.14 s", "2.6 ms to 2 s"; one where they are equal."""
     if low == high:
         return milliseconds(high)
+    if low < 100 and high >= 1000:
+        return f"{milliseconds(low)} to {milliseconds(high)}"
     return (
         f"{number(low / 1000)} to {number(high / 1000)} s"
         if abs(high) >= 1000

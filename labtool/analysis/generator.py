@@ -112,11 +112,11 @@ def findings(data: RunData, found: Lateness | None, felt: Felt | None, usage: li
     bound = f"of {found.n:,} requests; on time means within {fmt.milliseconds(LATE_S * 1000)}"
     if not matters:
         sentence = f"The generator kept its times: {text}, {latest}."
-        return [Finding("load.generator", "load", "ok", sentence, bound, evidence, "late")]
+        return [Finding("load.generator", "trust", "ok", sentence, bound, evidence, "late")]
     full = [use.host for use in busy if use.saturated or full_core(data, use.host) >= MOSTLY]
     late = (
-        f"{fmt.percent(found.late / found.n)} of the requests were sent late, 1 of 100 by "
-        f"{fmt.milliseconds(found.p99 * 1000)} or more"
+        f"{fmt.percent(found.late / found.n)} of the requests were sent late (1 of 100 by "
+        f"{fmt.milliseconds(found.p99 * 1000)} or more)"
     )
     severity: Severity = "problem"
     answering = (
@@ -131,7 +131,7 @@ def findings(data: RunData, found: Lateness | None, felt: Felt | None, usage: li
     elif found.waited >= MOSTLY * found.late:
         severity = "warning"
         sentence = (
-            f"{late[0].upper()}{late[1:]}: {fmt.percent(found.waited / found.late)} of those because "
+            f"{late}, {fmt.percent(found.waited / found.late)} of them because "
             f"{_all(found.connections)} waited for an answer. That is the server's time, and it is "
             "in the latency; in the service time it is not."
         )
@@ -148,9 +148,9 @@ def findings(data: RunData, found: Lateness | None, felt: Felt | None, usage: li
         known = f" The load hosts' CPU was at {fmt.percent(float(cpu))} at most." if isinstance(cpu, float) else ""
         sentence = (
             f"The generator was saturated, or stood still: {late}{answering}, and "
-            f"{fmt.percent(1 - found.waited / found.late)} of those with fewer than its "
+            f"{fmt.percent(1 - found.waited / found.late)} of them with fewer than its "
             f"{fmt.plural(found.connections, 'connection')} in use.{known} The rates and latencies are the generator's."
         )
         brief = "The generator sent late by itself: rates and latencies are the generator's."
     window = (found.most_at, found.most_at + found.most)
-    return [Finding("load.generator", "load", severity, sentence, bound, evidence, "late", "", window, brief)]
+    return [Finding("load.generator", "trust", severity, sentence, bound, evidence, "late", "", window, brief)]

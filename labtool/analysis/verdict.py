@@ -15,14 +15,20 @@ from labtool.analysis.trust import unfinished_stages
 from labtool.analysis.workload import DIP, FEWEST_INTERVALS, SHORTFALL, Load, bound_of, clearly_short, dips
 
 
-def verdict(data: RunData, load: Load | None, found: list[Usage], findings: list[Finding]) -> Verdict:
-    """Return the verdict: what the run says, and nothing that its data cannot carry."""
+def verdict(
+    data: RunData, load: Load | None, found: list[Usage], findings: list[Finding], felt: Felt | None = None
+) -> Verdict:
+    """Return the verdict: what the run says, and nothing that its data cannot carry; `felt` as for `headlines`."""
     said = {finding.id: finding for finding in findings}
     broken = _broken(data)
     if data.measured_s <= 0 or not (found or load):
         reason = broken or "there are no numbers of a measured window"
         return Verdict("refused", "Nothing to say", f"This run says nothing about the system: {reason}.")
     clause = _busiest_clause(found, said)
+    if felt is not None and (tail := felt.latency.get("p99")):
+        clause = "; ".join(
+            (f"99 of 100 requests took {fmt.milliseconds(tail.value)} or less", *([clause] if clause else []))
+        )
     if load is None:
         if data.record.workload:
             why = broken or f"the workload {data.record.workload} left no numbers"
@@ -68,7 +74,7 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
         if late is not None and late.severity == "problem":
             but += f"{' and' if but else ', but'} the load hosts sent late, so the latencies are theirs"
         low = sum(end - start for start, end, _ in dips(load))
-        if low > DIP * (load.span[1] - load.span[0]):
+        if low > DIP * (load.span[1] - load.span[0]) or (data.requests is not None and _stalled(load)):
             sentence = (
                 f"The {who} kept up with {offered} on average{but}, but for {fmt.duration(low)} of "
                 f"{fmt.duration(load.span[1] - load.span[0])} the rate was below 90 % of it{tail}."
@@ -98,6 +104,12 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
     else:
         sentence = f"The rate fell short, {gap}, and nothing that was measured was saturated{tail}."
     return Verdict("problem", "Fell short", sentence)
+
+
+def _stalled(load: Load) -> bool:
+    """Return True if the rate once fell to less than half; of single requests that is no line that came late."""
+    asked = load.asked.v if load.asked is not None else np.full(len(load.over_time), load.offered)
+    return bool((load.over_time.v < 0.5 * asked).any())
 
 
 def _broken(data: RunData) -> str:

@@ -187,6 +187,9 @@ def _php(data: RunData, found: dict[tuple[str, str], list[Labelled]]) -> list[Fi
     if most or reached:
         sentence = f"php-fpm's pool was full now and then: {waited}{used}{times}."
         return [_said("php", "warning", sentence, bound, evidence, host, "php-fpm's pool")]
+    if fullest is not None and fullest >= FULL:
+        sentence = f"php-fpm's pool just sufficed: no request was seen waiting{used}."
+        return [_said("php", "note", sentence, bound, evidence, host, "php-fpm's pool")]
     sentence = f"php-fpm's pool was large enough: no request was seen waiting{used}."
     brief = "php-fpm's pool" + (f" at most {fmt.percent(fullest)}" if fullest is not None else "")
     return [_said("php", "ok", sentence, bound, evidence, host, brief)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -112,9 +112,13 @@ def load_of(data: RunData, role: str) -> Load:
     rates = over_time.v[np.isfinite(over_time.v)]
     asked = _asked(clients, span, width)
     offered = _offered(clients, summaries, span)
+    interval = batch_means(over_time.v)
     if offered is not None and asked is not None and len(asked) == len(over_time):
-        # Of the very steps that the achieved rate is of: of a ramp the last one is not like the others.
+        # Of the very steps that the achieved rate is of: of a ramp the last one is not like the others. What moves with
+        # the offered rate is no unsteadiness.
         offered = mean(asked.v[np.isfinite(over_time.v)])
+        apart = batch_means(over_time.v - asked.v)
+        interval = replace(apart, mean=interval.mean) if apart and interval else None
     if errors is None:
         errors = _total(float(np.nansum(c.errors)) if np.isfinite(c.errors).any() else None for c in clients)
     return Load(
@@ -125,7 +129,7 @@ def load_of(data: RunData, role: str) -> Load:
         offered=offered,
         achieved=mean(over_time.v),
         bytes_rate=mean(total_rate(clients, *span, width, of="bytes_rate").v),
-        interval=batch_means(over_time.v),
+        interval=interval,
         intervals=len(rates),
         over_time=over_time,
         width_s=width,

@@ -61,6 +61,7 @@ def test_numbers_are_written_as_people_read_them(text, expected):
 )
 def test_what_is_not_known_is_never_a_zero(function):
     assert fmt.latency_range(837, 1140) == "0.837 to 1.14 s" and fmt.latency_range(3, 3) == "3 ms"
+    assert fmt.latency_range(2.6, 2000) == "2.6 ms to 2 s"
     for unknown in (None, math.nan, math.inf):
         assert function(unknown) == fmt.UNKNOWN
 

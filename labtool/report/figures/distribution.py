@@ -9,6 +9,7 @@ import numpy as np
 from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import RunData
+from labtool.analysis.endpoints import differs
 from labtool.analysis.quantiles import FEWEST_BEYOND, rank
 from labtool.analysis.requests import Felt
 from labtool.dataset.run import RunDirectory
@@ -146,10 +147,11 @@ def _endpoints(analysis: Analysis, run: RunDirectory) -> list[Figure]:
     tails = [one for one in shown if "p99" in one.quantiles]
     rank_by = "p99" if len(tails) > 1 else "p50"
     slow = max(tails if rank_by == "p99" else shown, key=lambda one: one.quantiles[rank_by].value)
-    title = (
-        f"{_short(slow.name)} has the highest {rank_by}, {fmt.milliseconds(slow.quantiles[rank_by].value * 1000)}, of "
-        f"{len(shown)} endpoints"
-    )
+    if any(differs(one.ratios[rank_by]) for one in shown if rank_by in one.ratios):
+        worst = fmt.milliseconds(slow.quantiles[rank_by].value * 1000)
+        title = f"{_short(slow.name)} has the highest {rank_by}, {worst}, of {len(shown)} endpoints"
+    else:
+        title = f"In {rank_by} no difference between {len(shown)} endpoints is seen within this run"
     return [
         finish(
             drawn,
