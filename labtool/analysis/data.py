@@ -182,6 +182,7 @@ class Requests:
     errors: tuple[str, ...]  # '' first
     endpoints: tuple[str, ...]
     clients: tuple[str, ...]
+    counted_as: str = "without the warm-up"  # which requests are counted, in words
 
     def __len__(self) -> int:
         return len(self.due)
@@ -202,6 +203,31 @@ class Requests:
         """Those whose times are in percentiles: counted, succeeded, and measured."""
         good: Flags = self.counted & self.ok & np.isfinite(self.latency)
         return good
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a step of a search had to hold: `text` as it was typed, bound and value in `unit`."""
+
+    text: str
+    bound: float
+    value: float | None  # None where too few succeeded to have one
+    unit: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a search for the highest rate; `start` and `end` in s of the window."""
+
+    start: float
+    end: float
+    offered: float
+    operations: float
+    errors: float
+    held: bool
+    saturated: bool  # the load host was late itself
+    too_few: bool
+    objectives: tuple[Objective, ...]
 
 
 @dataclass(frozen=True)
@@ -267,6 +293,7 @@ class RunData:
     counts: tuple[Count, ...] = ()
     requests: Requests | None = None
     access: AccessLog | None = None
+    steps: tuple[Step, ...] = ()
     events: tuple[Event, ...] = ()
     clocks: tuple[ClockReading, ...] = ()
     observers: tuple[ObserverCost, ...] = ()

@@ -18,6 +18,7 @@ WORDS: Mapping[str, str] = {
     "tls": "failed in TLS",
     "status": "had a status that is an error",
     "unsent": "never were sent",
+    "unreachable": "found no way to the server",
 }
 """What became of them, by the kind of the schema; another kind is named as it is."""
 

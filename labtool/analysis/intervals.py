@@ -6,6 +6,7 @@ So everything that is said of rates is computed in one way, whether a tool left 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,19 +26,23 @@ def by_request(
 ) -> tuple[tuple[Client, ...], tuple[ClientSummary, ...]]:
     """Return the clients and their summaries, those of single requests made anew from them.
 
-    A client that names no rate and sent every request at the very moment it was due had none to keep: each was due
-    when the one before it was answered.
+    Whether a client had a rate to keep is what it said of itself. One that said nothing and sent every request at the
+    very moment it was due had none: each was due when the one before it was answered.
     """
     own = set(requests.clients)
+    told = {summary.name: summary for summary in summaries}
     offering = {summary.name for summary in summaries if summary.offered is not None}
     offering |= {client.name for client in clients if np.isfinite(client.offered).any()}
+    silent = own - told.keys() - {client.name for client in clients}
     width = interval_width(requests)
     made, ends = [], []
     for code, name in enumerate(requests.clients):
         mine = requests.client == code
-        open_loop = name in offering or bool(np.nan_to_num(requests.late[mine]).any())
+        open_loop = name in offering or (name in silent and bool(np.nan_to_num(requests.late[mine]).any()))
         made.append(_client(requests, mine, name, width, open_loop=open_loop))
-        ends.append(_summary(requests, mine, name, open_loop=open_loop))
+        known = told.get(name)
+        summary = _summary(requests, mine, name, open_loop=open_loop)
+        ends.append(replace(summary, bytes_rate=known.bytes_rate if known else None))
     return (
         (*(c for c in clients if c.name not in own), *made),
         (*(s for s in summaries if s.name not in own), *ends),

@@ -174,6 +174,14 @@ def _what_is_measured(data: RunData, load: Load) -> list[Finding]:
                 brief=brief,
             )
         ]
+    if load.closed:
+        sentence = (
+            f"{data.record.workload} sends the next request when the last was answered, and counts from the send: the "
+            "rate adapts to the server, a slow server is asked less often, and a stall is in few requests. The "
+            "percentiles are lower bounds of what users would have felt."
+        )
+        brief = "A closed loop that counts from the send: the percentiles are lower bounds. Compare with http-load."
+        return [Finding("latency.measured", "trust", "warning", sentence, figure="percentiles", brief=brief)]
     sentence = (
         f"It is not recorded whether the {load.role}s count latency from the intended or from the actual send; if "
         "from the actual one, the percentiles are lower bounds."

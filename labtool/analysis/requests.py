@@ -33,6 +33,7 @@ class Felt:
     slowest: tuple[float, float, str]  # ms, due at s, client
     with_failed: float | None  # p99 in ms if the failed were slower than all others; None where it is one of them
     closed: Quantile | None  # p99 as a closed loop would have said it; None where it cannot be made out
+    counted_as: str  # which requests these are, in words
     opened: float | None  # of a closed loop: the p99 with what it did not send, ms
 
     @property
@@ -64,6 +65,7 @@ def felt_of(requests: Requests, *, closed: bool) -> Felt | None:
         latency=_by_name(latency),
         service=_by_name(requests.service[good]),
         slowest=slowest,
+        counted_as=requests.counted_as,
         with_failed=float(np.partition(latency, place - 1)[place - 1]) * 1000 if place <= n else None,
         closed=None if closed else _by_name(walked(requests.due[good], latency)).get("p99"),
         opened=_with_unsent(requests) if closed else None,
@@ -201,7 +203,7 @@ def _measured(felt: Felt) -> Finding:
     sentence = (
         "Latency counts from when a request was due to the last byte of its answer, so the time it waited for its turn "
         "is in every percentile; service time, from the actual send, is stated beside it. Percentiles are of all "
-        "clients' requests together, without the warm-up."
+        f"clients' requests together, {felt.counted_as}."
     )
     evidence: dict[str, Value] = {"requests": felt.n}
     return Finding("latency.measured", "trust", "ok", sentence, evidence=evidence, figure="percentiles")

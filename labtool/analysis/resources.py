@@ -212,7 +212,7 @@ def _system(data: RunData, found: list[Usage]) -> Finding:
 def system_name(data: RunData) -> str:
     """Return what the system's hosts are called in a sentence: brokers where records are produced."""
     roles = {client.role for client in data.clients} | {summary.role for summary in data.summaries}
-    if roles & {"producer", "consumer"}:
+    if roles & {"producer", "consumer"} or (data.record.workload or "").startswith("kafka"):
         return "brokers"
     return "servers" if roles else "hosts"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from labtool.analysis import format as fmt
+from labtool.analysis import search
 from labtool.analysis.data import RunData
 from labtool.analysis.latency import percentiles, whole_milliseconds
 from labtool.analysis.model import Finding, Headline, Severity, Verdict
@@ -25,7 +26,7 @@ def verdict(
         reason = broken or "there are no numbers of a measured window"
         return Verdict("refused", "Nothing to say", f"This run says nothing about the system: {reason}.")
     clause = _busiest_clause(found, said)
-    if felt is not None and (tail := felt.latency.get("p99")):
+    if felt is not None and not data.steps and (tail := felt.latency.get("p99")):
         clause = "; ".join(
             (f"99 of 100 requests took {fmt.milliseconds(tail.value)} or less", *([clause] if clause else []))
         )
@@ -48,6 +49,9 @@ def verdict(
 def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -> Verdict:
     who = system_name(data)
     tail = f"; {clause}" if clause else ""
+    if (found := search.answer(data.steps)) is not None:
+        severity, label, sentence = search.conclusion(found, who)
+        return Verdict(severity, label, f"{sentence} {_sentence(clause)}".strip())
     if load.achieved is None:
         sentence = f"Nothing can be said about the load: the {load.role}s left no rate for the measured part{tail}."
         return Verdict("refused", "No rate", sentence)
@@ -147,7 +151,8 @@ def headlines(data: RunData, load: Load | None, found: list[Usage], felt: Felt |
         shown = _watched(data, found)
     else:
         felt_as = _percentiles(data, load) if data.requests is None else _of_requests(felt)
-        shown = [*_rates(load), *felt_as, _errors(load)]
+        sought = search.answer(data.steps)
+        shown = [*(_rates(load) if sought is None else _limits(sought)), *felt_as, _errors(load)]
     top = busiest(found)
     if top is not None:
         bound = (
@@ -210,6 +215,31 @@ def _percentiles(data: RunData, load: Load) -> list[Headline]:
         else:
             bound = f"of all {len(found.by_client)} {load.role}s: {fmt.latency_range(found.low, found.high)}"
         shown.append(Headline(name, label, text, unit, bound, found.high, "percentiles"))
+    return shown
+
+
+def _limits(found: search.Answer) -> list[Headline]:
+    held, failed = found.held, found.failed
+    shown = []
+    for name, label, step, none in (
+        ("held", "Highest rate that held", held, "no step held"),
+        ("failed", "Not held at", failed, "no step above it"),
+    ):
+        if step is None:
+            shown.append(Headline(name, label, fmt.UNKNOWN, "", none, None, "steps"))
+            continue
+        late = "; the load host was late" if step.saturated else ""
+        shown.append(
+            Headline(
+                name,
+                label,
+                fmt.number(step.offered, 4),
+                "requests/s",
+                search.values(step) + late,
+                step.offered,
+                "steps",
+            )
+        )
     return shown
 
 

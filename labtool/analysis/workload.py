@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from labtool.analysis import failures
+from labtool.analysis import failures, rounds, search
 from labtool.analysis import format as fmt
 from labtool.analysis.data import Client, ClientSummary, Floats, RunData, Series
 from labtool.analysis.model import Finding
@@ -16,6 +16,9 @@ from labtool.analysis.statistics import Interval, batch_means, mean, round_width
 
 DRIVERS = ("producer", "client", "consumer")
 """Roles that can carry the load, the one that decides first."""
+
+CLOSED = ("http-ab", "http-sequential")
+"""Workloads whose clients send the next operation when the last was answered."""
 
 SHORTFALL = 0.01
 """A rate within this share of the offered one counts as kept up with."""
@@ -104,6 +107,7 @@ def load_of(data: RunData, role: str) -> Load:
             errors,
             operations,
             (),
+            closed=data.record.workload in CLOSED,
         )
     span, early = _span(clients, data.measured)
     usual = float(np.median(np.concatenate([client.duration for client in clients])))
@@ -137,7 +141,8 @@ def load_of(data: RunData, role: str) -> Load:
         operations=operations,
         early=early,
         asked=asked,
-        closed=data.requests is not None and not any(np.isfinite(client.offered).any() for client in clients),
+        closed=data.record.workload in CLOSED
+        or (data.requests is not None and not any(np.isfinite(client.offered).any() for client in clients)),
     )
 
 
@@ -177,7 +182,12 @@ def _span(clients: list[Client], measured: tuple[float, float]) -> tuple[tuple[f
     ends = [float(client.end[-1]) for client in clients]
     first, last = max(starts), max(ends)
     together = [end for end in ends if last - end <= TOGETHER_S]
-    early = tuple(client.name for client, end in zip(clients, ends, strict=True) if last - end > TOGETHER_S)
+    # One that was followed by another had its turn, as the rounds of a benchmark have.
+    early = tuple(
+        client.name
+        for client, end in zip(clients, ends, strict=True)
+        if last - end > TOGETHER_S and not any(start >= end - 1.0 for start in starts)
+    )
     if first - min(starts) > TOGETHER_S:
         first = min(starts)
     start = min(max(measured[0], first), measured[1])
@@ -263,7 +273,9 @@ def findings(data: RunData) -> list[Finding]:
         return []
     load = load_of(data, role)
     errors = _errors(load) if data.requests is None else failures.findings(data.requests)
-    found = [*_rate(load), *_stopped_early(data, load), *errors]
+    # A search goes where the rate no longer holds: that is its answer, and no shortfall.
+    rates = search.findings(data) or _rate(load)
+    found = [*rates, *rounds.findings(data, role), *_stopped_early(data, load), *errors]
     consumers = "consumer" if role != "consumer" and any(c.role == "consumer" for c in data.clients) else None
     if consumers:
         found += _consumers(load, load_of(data, consumers))

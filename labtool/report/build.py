@@ -45,6 +45,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
         latency,
         load,
         requests,
+        search,
         service,
         timeline,
         webserver,
@@ -54,7 +55,19 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
         old.unlink()
     style.prepare()
     drawn: list[Figure] = []
-    for module in (load, requests, distribution, latency, heat, webserver, hosts, cloudwatch, service, timeline):
+    for module in (
+        load,
+        search,
+        requests,
+        distribution,
+        latency,
+        heat,
+        webserver,
+        hosts,
+        cloudwatch,
+        service,
+        timeline,
+    ):
         drawn += module.draw(data, analysis, directory)
     return drawn
 

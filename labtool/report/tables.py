@@ -78,7 +78,7 @@ def clients(data: RunData) -> Table | None:
     columns = ("client", "role", "asked /s", "did /s", "bytes", "operations", "errors", *_LATENCIES)
     caption = "What every client said at its end, over its whole life"
     if data.requests is not None:
-        caption = "What every client's requests add up to, without the warm-up"
+        caption = f"What every client's requests add up to, {data.requests.counted_as}"
     return _table("clients", caption, columns, rows, range(2, 12))
 
 

@@ -79,7 +79,7 @@ def _percentiles(ordered: dict[str, Any], felt: Felt, run: RunDirectory) -> Figu
         run,
         name="percentiles",
         title=said,
-        subtitle=f"All {felt.n:,} requests that succeeded, without the warm-up; latency from when each was due, "
+        subtitle=f"All {felt.n:,} requests that succeeded, {felt.counted_as}; latency from when each was due, "
         "service time from its send",
         caption=(
             "Dots are the percentiles that so many requests carry, bars their 95 % intervals. Dotted, fewer than "
@@ -114,7 +114,7 @@ def _cdf(ordered: dict[str, Any], felt: Felt, run: RunDirectory) -> Figure:
         run,
         name="cdf",
         title=title,
-        subtitle=f"Cumulative distribution of {felt.n:,} requests that succeeded, without the warm-up",
+        subtitle=f"Cumulative distribution of {felt.n:,} requests that succeeded, {felt.counted_as}",
         caption="The share of requests that took so long or less; the tail is told apart in the percentile plot.",
         alt=f"Cumulative distribution of latency and service time. {title}.",
         data=columns,
