@@ -162,6 +162,9 @@ class ObserverCost:
     bytes_sent: float | None
 
 
+WHOLE = "without the warm-up"
+
+
 @dataclass(frozen=True)
 class Requests:
     """The single requests of the clients: arrays of one length, an element per request, in no order.
@@ -182,7 +185,7 @@ class Requests:
     errors: tuple[str, ...]  # '' first
     endpoints: tuple[str, ...]
     clients: tuple[str, ...]
-    counted_as: str = "without the warm-up"  # which requests are counted, in words
+    counted_as: str = WHOLE  # which requests are counted, in words
 
     def __len__(self) -> int:
         return len(self.due)

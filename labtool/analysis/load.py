@@ -24,16 +24,14 @@ from labtool.analysis.data import (
     Event,
     Floats,
     Labelled,
-    Objective,
     ObserverCost,
     RunData,
     Series,
-    Step,
 )
 from labtool.analysis.intervals import by_request
 from labtool.analysis.reader import Reader, records, runs
 from labtool.analysis.search import focused
-from labtool.analysis.single import access_log, requests
+from labtool.analysis.single import access_log, requests, steps_of
 from labtool.dataset import schema
 from labtool.dataset.run import RunDirectory, RunRecord
 
@@ -48,7 +46,7 @@ def load(directory: RunDirectory) -> RunData:
     summaries = reader.attempt("workload_summary", lambda: _summaries(reader, since)) or ()
     counts = reader.attempt("workload_counts", lambda: _counts(reader)) or ()
     single = reader.attempt("requests", lambda: requests(reader, since))
-    steps = reader.attempt("workload_steps", lambda: _steps(reader, since)) or ()
+    steps = reader.attempt("workload_steps", lambda: steps_of(reader, since)) or ()
     measured = (min(max(record.warmup_s, 0.0), length), length)
     access = reader.attempt("access_log", lambda: access_log(reader, since, measured))
     cloudwatch = reader.attempt("cloudwatch", lambda: _cloudwatch(reader, since)) or ()
@@ -283,32 +281,6 @@ def _summaries(reader: Reader, since: float) -> tuple[ClientSummary, ...]:
 def _counts(reader: Reader) -> tuple[Count, ...]:
     rows = reader.query("SELECT what, claimed, claimed_by, counted, counted_by FROM workload_counts ORDER BY what")
     return tuple(Count(**row) for row in records(rows))
-
-
-def _steps(reader: Reader, since: float) -> tuple[Step, ...]:
-    rows = records(
-        reader.query(
-            'SELECT epoch("start") - ? AS t0, epoch("end") - ? AS t1, offered_rate, operations, errors, objective,'
-            " bound, value, unit, held, saturated, too_few FROM workload_steps ORDER BY t0, objective",
-            (since, since),
-        )
-    )
-    found: dict[float, Step] = {}
-    for row in rows:
-        one = Objective(row["objective"], row["bound"], row["value"], row["unit"])
-        before = found.get(row["t0"])
-        found[row["t0"]] = Step(
-            start=row["t0"],
-            end=row["t1"],
-            offered=row["offered_rate"],
-            operations=row["operations"] or 0.0,
-            errors=row["errors"] or 0.0,
-            held=bool(row["held"]),
-            saturated=bool(row["saturated"]),
-            too_few=bool(row["too_few"]),
-            objectives=(*(before.objectives if before else ()), one),
-        )
-    return tuple(found.values())
 
 
 def _labelled(reader: Reader, sql: str, parameters: Iterable[object]) -> tuple[Labelled, ...]:

@@ -1,5 +1,6 @@
-"""Reads single requests and the servers' log: arrays of 30 and 20 bytes a row, and joins that DuckDB does on disk.
+"""Reads single requests, a search's steps and the servers' log.
 
+Requests and the log are arrays of 30 and 20 bytes a row; to hold one against the other is left to DuckDB, on disk.
 Ten million requests are 0.3 GB in memory, beside DuckDB's own share (`reader.MEMORY`). Nothing is sampled: all that is
 said of requests is said of every one of them.
 """
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from labtool.analysis.data import AccessLog, Matched, Requests, Url
+from labtool.analysis.data import AccessLog, Matched, Objective, Requests, Step, Url
 from labtool.analysis.quantiles import carried, fewest
 from labtool.analysis.reader import Reader, records
 
@@ -81,6 +82,33 @@ def access_log(reader: Reader, since: float, measured: tuple[float, float]) -> A
         urls=_urls(reader, "httpd" if "httpd" in services else service, since, measured),
         matched=_matched(reader, since),
     )
+
+
+def steps_of(reader: Reader, since: float) -> tuple[Step, ...]:
+    """Return the steps of a search for the highest rate, in their order; none where there was no search."""
+    rows = records(
+        reader.query(
+            'SELECT epoch("start") - ? AS t0, epoch("end") - ? AS t1, offered_rate, operations, errors, objective,'
+            " bound, value, unit, held, saturated, too_few FROM workload_steps ORDER BY t0, objective DESC",
+            (since, since),
+        )
+    )
+    found: dict[float, Step] = {}
+    for row in rows:
+        one = Objective(row["objective"], row["bound"], row["value"], row["unit"])
+        before = found.get(row["t0"])
+        found[row["t0"]] = Step(
+            start=row["t0"],
+            end=row["t1"],
+            offered=row["offered_rate"],
+            operations=row["operations"] or 0.0,
+            errors=row["errors"] or 0.0,
+            held=bool(row["held"]),
+            saturated=bool(row["saturated"]),
+            too_few=bool(row["too_few"]),
+            objectives=(*(before.objectives if before else ()), one),
+        )
+    return tuple(found.values())
 
 
 def _rows(reader: Reader, table: str) -> int:

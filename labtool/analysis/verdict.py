@@ -6,7 +6,7 @@ import numpy as np
 
 from labtool.analysis import format as fmt
 from labtool.analysis import search
-from labtool.analysis.data import RunData
+from labtool.analysis.data import WHOLE, RunData
 from labtool.analysis.latency import percentiles, whole_milliseconds
 from labtool.analysis.model import Finding, Headline, Severity, Verdict
 from labtool.analysis.quantiles import STATED, fewest
@@ -252,7 +252,8 @@ def _of_requests(felt: Felt | None) -> list[Headline]:
             shown.append(Headline(name, label, fmt.UNKNOWN, "", few, None, "latency"))
             continue
         text, _, unit = fmt.milliseconds(found.value).rpartition(" ")
-        bound = f"{fmt.latency_range(found.low, found.high)} (95 %), {fmt.count(found.n)} requests together"
+        which = "together" if felt is None or felt.counted_as == WHOLE else felt.counted_as
+        bound = f"{fmt.latency_range(found.low, found.high)} (95 %), {fmt.count(found.n)} requests {which}"
         shown.append(Headline(name, label, text, unit, bound, found.value, "percentiles"))
     return shown
 

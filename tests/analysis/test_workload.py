@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from small_run import client, record, run_data, summary
 
 from labtool.analysis import workload
-from labtool.analysis.workload import dips, load_of, total_rate
+from labtool.analysis.rates import total_rate
+from labtool.analysis.workload import dips, load_of
 
 
 def found(data):

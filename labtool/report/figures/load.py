@@ -9,7 +9,8 @@ import numpy as np
 from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import RunData
-from labtool.analysis.workload import SHORTFALL, Load, total_rate
+from labtool.analysis.rates import total_rate
+from labtool.analysis.workload import SHORTFALL, Load
 from labtool.dataset.run import RunDirectory
 from labtool.report import style
 from labtool.report.figure import Figure, finish, grid, sheet

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from labtool.analysis.analyse import Analysis
-from labtool.analysis.data import RunData
+from labtool.analysis.data import RunData, Step
 from labtool.analysis.search import answer, conclusion
 from labtool.dataset.run import RunDirectory
 from labtool.report import style
@@ -24,7 +24,7 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
         return []
     shown = names[:MOST]
     drawn = sheet(2.9)
-    panels = grid(drawn, 1, len(shown), right=1.35, top=0.34, across=0.75)[0]
+    panels = grid(drawn, 1, len(shown), right=1.6, top=0.34, across=0.75)[0]
     columns: dict[str, list[Any]] = {
         k: [] for k in ("start_s", "end_s", "offered_per_s", "objective", "value", "unit", "held", "saturated")
     }
@@ -36,7 +36,7 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
             row = (step.start, step.end, step.offered, one.text, one.value, one.unit, step.held, step.saturated)
             for key, cell in zip(columns, row, strict=True):
                 columns[key].append(cell)
-    _legend(panels[-1])
+    _legend(panels[-1], sorted({_kind(step) for step in data.steps}))
     _, label, _ = conclusion(found, "servers")
     title = label
     if found.held is not None and found.failed is not None:
@@ -51,8 +51,8 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
             title=title,
             subtitle="What each objective was in each step of the search, by the rate that was offered",
             caption=(
-                "A step holds where all objectives do; the dashed line is the bound. Numbers of latency and errors "
-                "elsewhere in this report are of the highest step that held."
+                "A step holds where all objectives do; the dashed line is the bound, and what was too slow to tell is "
+                "at the top. Latency and errors elsewhere in this report are of the highest step that held."
             ),
             alt=f"Points of each objective over the offered rate. {title}.",
             data=columns,
@@ -68,13 +68,13 @@ LOOKS = (
 )
 
 
-def _kind(held: bool, saturated: bool, too_few: bool) -> int:
-    return 3 if too_few else 0 if held else 2 if saturated else 1
+def _kind(step: Step) -> int:
+    return 3 if step.too_few else 0 if step.held else 2 if step.saturated else 1
 
 
 def _panel(axes: Any, data: RunData, name: str, *, first: bool) -> None:
     points = [
-        (step.offered, one.value, _kind(step.held, step.saturated, step.too_few), one)
+        (step.offered, one.value, _kind(step), one)
         for step in data.steps
         for one in step.objectives
         if one.text == name
@@ -99,11 +99,11 @@ def _panel(axes: Any, data: RunData, name: str, *, first: bool) -> None:
         axes.set_xlabel("requests per second offered", loc="left")
 
 
-def _legend(axes: Any) -> None:
+def _legend(axes: Any, kinds: list[int]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], linestyle="", marker=marker, markersize=6, color=colour, label=label)
-        for label, colour, marker in LOOKS
+        for label, colour, marker in (LOOKS[kind] for kind in kinds)
     ]
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
