@@ -123,9 +123,9 @@ def lines_of(piece: bytes, columns: dict[str, pa.DataType]) -> tuple[pa.Table, i
     """Return whole lines as a table, and how many were broken."""
     other_length = 0
 
-    def skip(_: Any) -> str:
+    def skip(line: Any) -> str:
         nonlocal other_length
-        other_length += 1
+        other_length += line.actual_columns > 1  # else it is HAProxy's own: a server is down, a worker has stopped
         return "skip"
 
     def parse(types: dict[str, pa.DataType]) -> pa.Table:
@@ -184,6 +184,7 @@ def of_haproxy(lines: pa.Table, host: str) -> pa.Table:
     start = pc.coalesce(lines["start_us"], accepted)
     server = pc.list_element(pc.split_pattern(pc.binary_join_element_wise(lines["server"], "", "/"), "/"), 1)
     server = pc.if_else(pc.starts_with(server, "<"), "", server)
+    lines = unread_blank(lines)
     return rows(lines, host, "haproxy", start, pc.subtract(lines["end_us"], lines["start_us"]), server)
 
 
@@ -192,6 +193,15 @@ LOGS: tuple[tuple[str, str, dict[str, pa.DataType], Callable[[pa.Table, str], pa
     ("httpd/labtool-access.log*", "httpd", HTTPD, of_httpd),
     ("haproxy/access.log*", "haproxy", HAPROXY, of_haproxy),
 )
+
+
+def unread_blank(lines: pa.Table) -> pa.Table:
+    """Return HAProxy's lines with '-' for the method and the path of a request that it could not read."""
+    unread = pc.equal(lines["method"], "<BADREQ>")
+    for name in ("method", "path"):
+        at = lines.schema.get_field_index(name)
+        lines = lines.set_column(at, name, pc.if_else(unread, NONE, lines[name]))
+    return lines
 
 
 def ours_left_out(lines: pa.Table) -> pa.Table:

@@ -40,6 +40,10 @@ class NoAnswerError(Exception):
     """The service gave no answer, or another than expected; says which."""
 
 
+class TooOldError(Exception):
+    """HAProxy cannot be brought to it while it runs: it must be reloaded."""
+
+
 # --- asking -----------------------------------------------------------------------------------------------------------
 
 
@@ -335,21 +339,37 @@ def ready(watched: dict) -> None:
 
 def servers(watched: dict) -> dict[str, str]:
     """Return HAProxy's state of each server of our backend."""
+    return {row["svname"]: row["status"] for row in backend_rows(watched)}
+
+
+def backend_rows(watched: dict) -> list[dict[str, str]]:
+    """Return the statistics of each server of our backend."""
     rows = haproxy_rows(watched)
-    return {
-        row["svname"]: row["status"]
-        for row in rows
-        if row["pxname"] == watched["backend"] and row["svname"] not in ("FRONTEND", "BACKEND")
-    }
+    return [row for row in rows if row["pxname"] == watched["backend"] and row["svname"] not in ("FRONTEND", "BACKEND")]
 
 
 def balance(watched: dict) -> None:
-    """Wait until each front that is new answers from here, then drain those that leave; `NoAnswerError` names them."""
+    """Bring the running HAProxy to the fronts that there shall be, without a reload: no connection is closed.
+
+    A front that is new gets requests once it has answered its health check from here; one that leaves is drained first.
+    `NoAnswerError` names fronts that do not answer; `TooOldError`: this HAProxy must be reloaded for it.
+    """
     try:
-        known = servers(watched)
+        known = {row["svname"]: row["addr"] for row in backend_rows(watched)}
     except NoAnswerError:  # it does not run yet
         known = {}
-    late = {name: at for name, at in watched["fronts"].items() if name not in known}
+    new = {name: at for name, at in watched["fronts"].items() if known.get(name) != at}
+    await_fronts(watched, new)
+    if not known:
+        return
+    for name, address in new.items():
+        add(watched, name, address, name in known)
+    drain(watched, [name for name in known if name not in watched["fronts"]])
+
+
+def await_fronts(watched: dict, new: dict[str, str]) -> None:
+    """Wait until fronts answer their health check from here; `NoAnswerError` names those that do not."""
+    late, problem = dict(new), ""
     deadline = time.monotonic() + watched["wait_s"]
     while late:
         for name, address in list(late.items()):
@@ -363,21 +383,46 @@ def balance(watched: dict) -> None:
                 f"after {watched['wait_s']} s these fronts do not answer their health check: "
                 f"{', '.join(sorted(late))} ({problem}). Mend them, or leave them out"
             )
-        time.sleep(POLL_S if late else 0)
-    drain(watched, [name for name in known if name not in watched["fronts"]])
+        if late:
+            time.sleep(POLL_S)
+
+
+def add(watched: dict, name: str, address: str, known: bool) -> None:
+    """Give the running HAProxy a front, or a known one its new address; `TooOldError` where it cannot."""
+    server = f"{watched['backend']}/{name}"
+    if known:
+        host, _, port = address.rpartition(":")
+        commands = [f"set server {server} addr {host.strip('[]')} port {port}", f"set server {server} state ready"]
+    else:
+        commands = [
+            f"add server {server} {address} {watched['server_options']}",
+            f"enable health {server}",
+            f"enable server {server}",
+        ]
+    for command in commands:
+        said = ask_haproxy(watched["socket"], command).strip()
+        if said and not any(word in said for word in ("registered", "changed", "no need to change")):
+            raise TooOldError(f"HAProxy cannot do this without a reload: {command}: {said}")
 
 
 def drain(watched: dict, leaving: list[str]) -> None:
-    """Give servers no new request and wait for those under way; what still runs at the deadline is left to finish."""
+    """Give servers no new request, wait for those under way, and take the servers out."""
     for name in leaving:
         ask_haproxy(watched["socket"], f"set server {watched['backend']}/{name} state drain")
     deadline = time.monotonic() + watched["drain_s"]
-    while leaving and time.monotonic() < deadline:
-        busy = {row["svname"] for row in haproxy_rows(watched) if row["pxname"] == watched["backend"]
-                and int(row["scur"] or 0) + int(row["qcur"] or 0)}  # fmt: skip
-        if not busy & set(leaving):
-            return
+    while leaving:
+        busy = {row["svname"] for row in backend_rows(watched) if int(row["scur"] or 0) + int(row["qcur"] or 0)}
+        if not busy & set(leaving) or time.monotonic() >= deadline:
+            break
         time.sleep(POLL_S)
+    for name in leaving:
+        server = f"{watched['backend']}/{name}"
+        ask_haproxy(watched["socket"], f"set server {server} state maint")
+        # Idle connections to it go within seconds; until then it stays, without requests, until the next reload.
+        while "deleted" not in ask_haproxy(watched["socket"], f"del server {server}"):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(POLL_S)
 
 
 DESCRIBE: dict[str, Callable[[dict, dict[str, float]], str]] = {
@@ -411,6 +456,9 @@ def main(words: list[str]) -> int:
     except NoAnswerError as error:
         print(f"{watched['kind']}: {error}", file=sys.stderr)
         return 1
+    except TooOldError as error:
+        print(error, file=sys.stderr)
+        return 3
     return 0
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -26,14 +27,16 @@ options:
   files:
     description: >-
       Files (path, content, mode). C(then) is what a change of it needs, V(reload), V(restart), nothing or the name of
-      one of O(companions). C(keep) keeps what was there before the first change, as C(path).before-labtool.
+      one of O(companions). C(live) is a pattern of
+      lines whose change O(prepare) brings about by itself, or asks for C(then) by ending with 3. C(keep) keeps what was
+      there before the first change, as C(path).before-labtool.
     type: list
     elements: dict
     default: []
   secrets: {description: Like O(files), never shown, type: list, elements: dict, default: []}
   absent: {description: Paths of files and links that must not be there, type: list, elements: path, default: []}
   test: {description: Command that tests what was written, type: list, elements: str, default: []}
-  prepare: {description: Command to run before a reload or a restart, type: list, elements: str, default: []}
+  prepare: {description: Command to run before the unit takes anything over, type: list, elements: str, default: []}
   ready: {description: Command that succeeds when the service answers, type: list, elements: str, default: []}
   timeout: {description: Seconds for which readiness is awaited, type: float, default: 60}
   companions: {description: Units that run beside it, type: list, elements: str, default: []}
@@ -41,6 +44,7 @@ options:
 
 OWED = Path("/run/labtool")
 POLL_S = 0.1
+NEEDS_RELOAD = 3  # how a command ends that could not bring a change about by itself
 
 
 class ServiceError(Exception):
@@ -113,8 +117,19 @@ class Files:
 
     def needs(self) -> set[str]:
         """Return what the changes need: reload, restart, names of companions."""
-        found = {one["then"] for one in self.changed if one["then"]}
+        found = {"live" if self.lives(one) else one["then"] for one in self.changed if one["then"]}
         return found | ({"reload"} if self.absent else set())
+
+    def lives(self, one: dict) -> bool:
+        """Return whether a changed file differs only in lines that need no reload."""
+        before = self.state(one["path"])
+        if not one.get("live") or before is None:
+            return False
+        pattern = re.compile(one["live"])
+        old, new = (
+            [line for line in text.splitlines() if not pattern.match(line)] for text in (before[0], one["content"])
+        )
+        return old == new
 
     def differences(self) -> list[dict]:
         """Return the changes for `--diff`."""
@@ -244,7 +259,7 @@ def configure(arguments: dict, check_mode: bool) -> dict:
     disabled = [one.name for one in units if states[one.name].get("UnitFileState") != "enabled"]
     idle = [one.name for one in units[1:] if action(states[one.name], set()) or one.name in needs]
     result = {
-        "changed": bool(made or files.paths or verb or disabled or idle),
+        "changed": bool(made or files.paths or needs or verb or disabled or idle),
         "changed_paths": [*made, *files.paths],
         "action": verb,
         "diff": files.differences(),
@@ -261,9 +276,11 @@ def configure(arguments: dict, check_mode: bool) -> dict:
                     "the configuration was refused and is as it was before, "
                     f"{unit.name} was not touched:\n{said(tested)}"
                 )
-        if arguments["prepare"] and verb:
+        if arguments["prepare"] and (verb or "live" in needs):
             prepared = run(arguments["prepare"])
-            if prepared.returncode:
+            if prepared.returncode == NEEDS_RELOAD:
+                verb = verb or "reload"
+            elif prepared.returncode:
                 raise ServiceError(
                     f"the configuration is as it was before, and {unit.name} was not touched: {said(prepared)}"
                 )
@@ -276,6 +293,7 @@ def configure(arguments: dict, check_mode: bool) -> dict:
         state.get("NeedDaemonReload") == "yes" for state in states.values()
     ):
         run(["systemctl", "daemon-reload"])
+    result["action"] = verb
     if disabled:
         run(["systemctl", "enable", *disabled])
     if verb:
@@ -298,6 +316,7 @@ def main() -> None:
         "mode": {"type": "str", "default": "0644"},
         "then": {"type": "str", "default": ""},
         "keep": {"type": "bool", "default": False},
+        "live": {"type": "str", "default": ""},
     }
     secret = {**text, "no_log": True}
     words = {"type": "list", "elements": "str", "default": []}
