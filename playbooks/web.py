@@ -134,7 +134,7 @@ def lines_of(piece: bytes, columns: dict[str, pa.DataType]) -> tuple[pa.Table, i
         return csv.read_csv(
             io.BytesIO(piece),
             csv.ReadOptions(column_names=list(columns)),
-            csv.ParseOptions("\t", quote_char=False, invalid_row_handler=skip),
+            csv.ParseOptions(delimiter="\t", quote_char=False, invalid_row_handler=skip),
             csv.ConvertOptions(column_types=types, null_values=[NONE], strings_can_be_null=False, check_utf8=False),
         )
 

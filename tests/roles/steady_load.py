@@ -1,6 +1,8 @@
 """Requests at a steady rate over connections that are kept, as a browser keeps them; run on a lab host by test_web.py.
 
     python3 steady_load.py SECONDS RATE URL     prints {"sent", "failed", "connections", "problems"}
+
+It ends early when a file `stop` is there.
 """
 
 import http.client
@@ -8,6 +10,7 @@ import json
 import sys
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 WORKERS = 4
@@ -27,6 +30,8 @@ class Client(threading.Thread):
         began = time.monotonic()
         while (due := began + self.sent / self.rate) < began + self.seconds:
             time.sleep(max(0.0, due - time.monotonic()))
+            if Path("stop").exists():
+                break
             self.connections += connection.sock is None
             self.sent += 1
             try:

@@ -68,11 +68,11 @@ def get(url: str, host: str = "", timeout: float = TIMEOUT_S) -> str:
         answer = connection.getresponse()
         text = f"{answer.headers}\n{answer.read().decode(errors='replace')}"
     except (OSError, http.client.HTTPException) as error:
-        raise NoAnswerError(f"{url}: {error or type(error).__name__}") from None
+        raise NoAnswerError(f"{url.partition('?')[0]}: {error or type(error).__name__}") from None
     finally:
         connection.close()
     if not 200 <= answer.status < 300:
-        raise NoAnswerError(f"{url} answers {answer.status} {answer.reason}")
+        raise NoAnswerError(f"{url.partition('?')[0]} answers {answer.status} {answer.reason}")
     return text
 
 
@@ -258,9 +258,11 @@ def haproxy_numbers(watched: dict) -> dict[str, float]:
         name = row["pxname"] if kind in ("FRONTEND", "BACKEND") else f"{row['pxname']}.{kind}"
         if row["pxname"].startswith("_"):
             continue
+        # A frontend's sessions are connections; its requests are counted by themselves.
+        counted = {**row, "stot": row["req_tot"]} if kind == "FRONTEND" else row
         for key, metric in HAPROXY.items():
-            if row.get(key):
-                numbers[f"{name}.{metric}"] = float(row[key])
+            if counted.get(key):
+                numbers[f"{name}.{metric}"] = float(counted[key])
         if kind not in ("FRONTEND", "BACKEND"):
             numbers[f"{name}.Up"] = float(row["status"].startswith("UP"))
     return numbers
