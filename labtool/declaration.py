@@ -5,7 +5,7 @@
     options:                            # become --brokers, --version: underscores become hyphens
       brokers: {type: int, default: 3, min: 1, max: 99, help: Brokers.}
       version: {type: str, default: "4.3.0", var: kafka_version, help: Which release.}
-    groups:                             # count and type may name options
+    groups:                             # count and type may name options; a count that is a bool is 1 or 0
       kafka:
         count: "{brokers}"
         type: t3.medium

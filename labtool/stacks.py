@@ -111,11 +111,12 @@ class Declared:
         return given
 
     def groups(self, values: Mapping[str, Any]) -> tuple[GroupSpec, ...]:
-        """Return the groups of hosts that `values` ask for; those of no host are left out."""
+        """Return the groups of hosts that `values` ask for; those of no host are left out, and true is one host."""
+        counts = {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
         specs = (
             GroupSpec(
                 name=group.name,
-                count=_number(group.count.format_map(values), f"{self.file}: groups.{group.name}.count"),
+                count=_number(group.count.format_map(counts), f"{self.file}: groups.{group.name}.count"),
                 instance_type=group.type.format_map(values),
                 vars=group.vars,
             )

@@ -112,6 +112,13 @@ def test_groups(kafka):
     assert kafka.group_names == ("kafka", "controller")
 
 
+def test_a_count_that_is_true_or_false_is_one_or_none(folder):
+    text = KAFKA.replace('count: "{controllers}"', 'count: "{tls}"')
+    counted = stacks.stacks(folder(text))["kafka-cluster"]
+    assert [(g.name, g.count) for g in counted.groups(counted.values({"tls": "yes"}))][1:] == [("controller", 1)]
+    assert [g.name for g in counted.groups(counted.values({"tls": "no"}))] == ["kafka"]
+
+
 def test_endpoints_are_those_of_hosts_that_run(kafka):
     lab = Lab("demo", "r", (host("kafka", 0), host("kafka", 1, "stopped"), host("kafka", 2), host("load", 0)))
     (endpoint,) = kafka.endpoints(lab, kafka.values({"port": "9093"}))

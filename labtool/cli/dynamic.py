@@ -21,7 +21,7 @@ Kind = Literal["stack", "workload"]
 Handler = Callable[..., Any]
 """Called with the declaration, the values that were typed ({name: value}) and its own options by name."""
 
-_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "path": str}
 
 
 def command_group(kind: Kind, handler: Handler, *, help: str | None = None) -> typer.Typer:
@@ -110,7 +110,7 @@ def _declared_parameter(option: Option) -> inspect.Parameter:
         # As text: `Declared.values` checks it, and says the same here as for a file.
         kind = str
         details["metavar"] = (
-            "|".join(map(str, option.choices)) or {"int": "N", "float": "X", "str": "TEXT"}[option.type]
+            "|".join(map(str, option.choices)) or {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}[option.type]
         )
     return inspect.Parameter(
         _parameter(option.name),

@@ -19,6 +19,7 @@ options:
   share: {type: float, default: 0.5, min: 0, help: Share.}
   tls: {type: bool, default: true, help: Encrypt.}
   from: {type: str, help: A keyword of Python.}
+  root: {type: path, help: A folder.}
 groups: {front: {count: "{fronts}", type: t3.small}}
 """
 
@@ -81,6 +82,7 @@ def test_help_shows_defaults_units_and_limits(run, capsys):
     assert "--item-size N Size of an item. [bytes; default: 100]" in text
     assert "--mode fast|safe How. [default: fast]" in text
     assert "--tls / --no-tls Encrypt. [default: true]" in text
+    assert "--root PATH A folder." in text
     assert "-y, --yes Don't ask." in text
 
 
