@@ -86,12 +86,9 @@ def send(plan: Plan, index: int) -> None:
         source, told = replay(plan, name, settings, log, start_at)
     finally:
         log.close()
-    more = source.told(plan["duration_s"])
-    if plan["speed"] == "max":
-        more["offered_per_second"] = []
-    elif counted := [rate for second, rate in enumerate(more["offered_per_second"]) if second >= plan["warmup_s"]]:
-        more["offered_rate"] = sum(counted) / len(counted)
-    note(file, known | told | more | {"cut": bool(told["cut"] or source.left), "ended_us": round(time.time() * 1e6)})
+    left = {"trace_lines": source.taken + source.left, "trace_left": source.left}
+    ended = {"cut": bool(told["cut"] or source.left), "ended_us": round(time.time() * 1e6)}
+    note(file, known | told | left | ended)
 
 
 def replay(

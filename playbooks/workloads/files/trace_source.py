@@ -7,11 +7,9 @@ to the load hosts.
 from __future__ import annotations
 
 import gzip
-import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,33 +31,25 @@ class Source(Generic[Made]):
     closed: bool = False  # nothing more is taken
     taken: int = 0
     left: int = 0  # lines that were not taken
-    seconds: Counter[int] = field(default_factory=Counter)  # how many lines are due in each
 
     def __iter__(self) -> Iterator[Made]:
         divide, template = splitter(self.delimiter), self.template
         with gzip.open(self.part, "rt", encoding="utf-8", newline="\n") as lines:
             for line in lines:
-                due_us, number, text = line[:-1].split("\t", 2)
-                due = int(due_us) / 1e6
-                self.seconds[int(due)] += 1
                 # Far behind, it would otherwise go on for as long as there are lines.
                 if self.closed or (not self.taken % 64 and self.over()):
                     self.closed = True
                     self.left += 1
                     continue
                 self.taken += 1
-                yield self.make(due, template.render(int(number), divide(text)))
+                due_us, number, text = line[:-1].split("\t", 2)
+                yield self.make(int(due_us) / 1e6, template.render(int(number), divide(text)))
 
     def close(self, rest: Iterator[Made]) -> None:
         """Count what is left."""
         self.closed = True
         for _ in rest:
             pass
-
-    def told(self, duration_s: float) -> dict[str, Any]:
-        """Return what is to be known of it beside its log: how much was replayed, and what was asked for, by second."""
-        per_second = [self.seconds[second] for second in range(math.ceil(duration_s))]
-        return {"trace_lines": self.taken + self.left, "trace_left": self.left, "offered_per_second": per_second}
 
 
 def moment_over(start_at: float, duration_s: float) -> Callable[[], bool]:
