@@ -148,4 +148,3 @@ def test_as_fast_as_the_server_answers(plan, server):
     assert len(rows) == 40 and known["loop"] == "closed" and known["connections_most"] <= 4
     sent = sorted(int(row["sent_us"]) for row in rows)
     assert sent[-1] - sent[0] >= 85_000  # ten turns of four, 10 ms each
-    assert max(int(row["sent_us"]) - int(row["due_us"]) for row in rows) < 20_000
