@@ -5,8 +5,8 @@
 
 Sorting is held against `sort -n` on the same lines, in turn. What is replayed goes to a small server on loopback, which
 shares the machine with the client. A speed holds if the last request is sent within 1 % of its time and none is left
-out; the first that holds, of × 50 and then ever slower ones, replays the trace for `--replay` seconds. The bounds: memory
-of either under 300 MB, nothing lost, no error.
+out; the first that holds, of × 50 and then ever slower ones, replays the trace for `--replay` seconds. The bounds:
+memory of either under 300 MB, nothing lost, no error.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def measured(*command: str | Path, **options: Any) -> tuple[float, float]:
 
 def prepare(folder: Path, *words: str) -> tuple[float, float, dict[str, Any]]:
     """Sort and divide the trace by labtool's program; return its seconds, memory in MB, and what it found."""
-    given = (folder / "trace.tsv", folder / "parts", "--template", folder / "template.json", *words)
+    given = (folder / "trace.tsv", folder, "--template", folder / "template.json", *words)
     took, memory = measured(sys.executable, FILES / "trace_prepare.py", *given, stdout=subprocess.DEVNULL)
-    return took, memory, json.loads((folder / "parts/trace.json").read_text())
+    return took, memory, json.loads((folder / "trace.json").read_text())
 
 
 def replay(folder: Path, port: int, speed: float, seconds: float) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 
     trace_prepare.py TRACE OUT --hosts 2 --clients 4 --speed 50 --template decision.json
 
-OUT/<host>/client-<n>.trace.gz gets a client's lines: when each is due in µs after the start, its number, and the line
-as it stands in the trace. OUT/trace.json says what was found. Memory is bounded however long the trace is. Needs only
-Python's own library (3.11).
+OUT/parts/<host>/client-<n>.trace.gz gets a client's lines: when each is due in µs after the start, its number, and the
+line as it stands in the trace. OUT/trace.json says what was found. Memory is bounded however long the trace is. Needs
+only Python's own library (3.11).
 """
 
 from __future__ import annotations
@@ -240,8 +240,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     template = trace_template.of(given.template, layout, given.kind)
     out = []
     for host in range(given.hosts):
-        (given.out / str(host)).mkdir(parents=True, exist_ok=True)
-        out += [given.out / str(host) / f"client-{number + 1}.trace.gz" for number in range(given.clients)]
+        folder = given.out / "parts" / str(host)
+        folder.mkdir(parents=True, exist_ok=True)
+        out += [folder / f"client-{number + 1}.trace.gz" for number in range(given.clients)]
     done = prepare(given.trace, out, asked, layout, template)
     found = {
         "trace": given.trace.name,

@@ -60,7 +60,7 @@ def prepared(trace, *words):
     found = program.run(program.arguments([str(trace), str(out), *words]))
     parts = [
         [line.split("\t") for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
-        for path in sorted(out.glob("*/client-*.trace.gz"))
+        for path in sorted(out.glob("parts/*/client-*.trace.gz"))
     ]
     return found, parts
 

@@ -1,0 +1,150 @@
+"""The driver on the load host, against a server on loopback: what was due is sent, on time, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import json
+import random
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.roles.modules import ROOT, load
+
+sys.path.insert(0, str(ROOT / "playbooks/workloads/files"))
+program = load("playbooks/workloads/files/trace_prepare.py", "trace_prepare")
+driver = load("playbooks/workloads/files/trace_replay.py", "trace_replay")
+DECISION = {
+    "path": "/decide",
+    "form": {"user": "{2}", "method": "request"},
+    "follow": {"after_s": 0.1, "name": "update", "path": "/decide", "form": {"user": "{2}", "method": "update"}},
+}
+
+
+class Server(asyncio.Protocol):
+    """Answers every request, and keeps their bodies with the time they came."""
+
+    got: list[tuple[float, bytes]]
+    wait_s: float
+
+    def connection_made(self, transport):
+        self.transport, self.buffer = transport, b""
+
+    def data_received(self, data):
+        self.buffer += data
+        head, end, body = self.buffer.partition(b"\r\n\r\n")
+        length = next((int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), 0)
+        if not end or len(body) < length:
+            return
+        self.buffer = b""
+        self.got.append((time.time(), body or head.split()[1]))
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        asyncio.get_running_loop().call_later(self.wait_s, self.transport.write, answer)
+
+
+@pytest.fixture
+def server():
+    """A server in a thread: its URL, and what it got."""
+    loop = asyncio.new_event_loop()
+    kind = type("One", (Server,), {"got": [], "wait_s": 0.0})
+    served = loop.run_until_complete(loop.create_server(kind, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    kind.url = f"http://127.0.0.1:{served.sockets[0].getsockname()[1]}"
+    yield kind
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def plan(tmp_path, server):
+    """Return a function that prepares 40 lines, one of 10 users each, 1 s apart in no order, and plans their replay."""
+
+    def make(*words, template=DECISION, **changes):
+        rows = [f"{1700000000 + number},user-{number % 10}" for number in range(40)]
+        random.Random(2).shuffle(rows)
+        trace, file = tmp_path / "trace.csv", tmp_path / "template.json"
+        trace.write_text("\n".join(rows))
+        file.write_text(json.dumps({"requests": {"request": template}}))
+        found = program.run(program.arguments([str(trace), str(tmp_path), "--template", str(file), *words]))
+        (tmp_path / "out").mkdir()
+        return {
+            "clients": 1,
+            "host": "load-0",
+            "output": str(tmp_path / "out"),
+            "parts": str(tmp_path / "parts/0"),
+            "layout": json.loads(json.dumps(found["layout"])),
+            "template": str(file),
+            "targets": [server.url],
+            "speed": found["speed"],
+            "start_at": time.time() + 0.05,
+            "duration_s": 60,
+            "warmup_s": 0,
+            "timeout_s": 5,
+            "connections": 100,
+            "keep_alive": True,
+            "ca_file": "",
+        } | changes
+
+    return make
+
+
+def left(plan, client="client-1"):
+    folder = Path(plan["output"])
+    with gzip.open(folder / f"{client}.requests.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    known = json.loads((folder / f"{client}.json").read_text())
+    return known, [row | {"endpoint": known["endpoints"][int(row["endpoint"])]} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_trace_and_its_follow_ups_by_two_clients(plan, server):
+    asked = plan("--speed", "100", "--clients", "2", "--key", "2", clients=2, warmup_s=0.1)
+    assert driver.drive(asked) == 0
+    logs = [left(asked, f"client-{number}") for number in (1, 2)]
+    rows = [row for _, log in logs for row in log]
+    assert sorted(body.decode() for _, body in server.got) == sorted(
+        f"user=user-{n % 10}&method={method}" for n in range(40) for method in ("request", "update")
+    )
+    assert all(row["status"] == "200" and not row["error"] for row in rows) and len(rows) == 80
+    # Each request is due at its trace time at that speed, and each update 0.1 s after the answer to its request.
+    due = sorted(int(row["due_us"]) for row in rows if row["endpoint"] == "request")
+    first = min(known["start_us"] for known, _ in logs)
+    assert [moment - due[0] for moment in due] == pytest.approx([n * 10_000 for n in range(40)], abs=60_000)
+    assert due[0] == pytest.approx(first, abs=1000)
+    for _, log in logs:
+        done = sorted(int(row["done_us"]) for row in log if row["endpoint"] == "request")
+        updates = sorted(int(row["due_us"]) for row in log if row["endpoint"] == "update")
+        assert [at - before for at, before in zip(updates, done, strict=True)] == pytest.approx(
+            [1e5] * len(done), abs=5e3
+        )
+    assert {row["warmup"] for row in rows if int(row["due_us"]) < first + 90_000} == {"1"}
+    for known, _ in logs:
+        assert (known["trace_left"], known["cut"], known["loop"]) == (0, False, "open")
+    assert sum(known["trace_lines"] for known, _ in logs) == 40
+
+
+def test_the_runs_time_ends_it(plan, server):
+    asked = plan("--speed", "1000", template={"path": "/{1}"}, duration_s=0.02)
+    driver.send(asked, 0)
+    known, rows = left(asked)
+    assert known["cut"] and 0 < len(rows) <= 20 and len(rows) == len(server.got)
+    # The engine has taken the next two, to know when they are due.
+    assert known["trace_lines"] == 40 and 40 - len(rows) - 2 <= known["trace_left"] <= 40 - len(rows)
+    assert server.got[0][1] == b"/1700000000"
+
+
+def test_as_fast_as_the_server_answers(plan, server):
+    server.wait_s = 0.01
+    asked = plan("--speed", "max", template={"path": "/"}, connections=4)
+    driver.send(asked, 0)
+    known, rows = left(asked)
+    assert len(rows) == 40 and known["loop"] == "closed" and known["connections_most"] <= 4
+    sent = sorted(int(row["sent_us"]) for row in rows)
+    assert sent[-1] - sent[0] >= 85_000  # ten turns of four, 10 ms each
