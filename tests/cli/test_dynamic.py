@@ -19,6 +19,7 @@ options:
   share: {type: float, default: 0.5, min: 0, help: Share.}
   tls: {type: bool, default: true, help: Encrypt.}
   from: {type: str, help: A keyword of Python.}
+  pages: {type: path, help: A folder.}
 groups: {front: {count: "{fronts}", type: t3.small}}
 """
 
@@ -66,6 +67,14 @@ def test_a_stacks_options_are_options_of_its_command(run, calls):
     assert given == {"fronts": 3, "item_size": 64, "tls": False, "from": "here"}
     assert (yes, lab) == (True, None)
     assert stack.values(given)["share"] == 0.5
+
+
+def test_a_path_is_made_absolute(run, calls, shop, monkeypatch):
+    monkeypatch.chdir(shop)
+    run("deploy", "web-shop", "--pages", "web-shop.yml")
+    assert calls[0][1] == {"pages": str(shop / "web-shop.yml")}
+    with pytest.raises(UsageError, match="--pages: 'none' is not a file or folder that is there"):
+        run("deploy", "web-shop", "--pages", "none")
 
 
 def test_what_was_not_typed_is_not_given(run, calls):
