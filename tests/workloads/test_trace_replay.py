@@ -76,24 +76,27 @@ def test_a_trace_and_its_follow_ups_by_two_clients(plan, server):
     )
     assert all(row["status"] == "200" and not row["error"] for row in rows) and len(rows) == 80
     # Each request is due at its trace time at that speed, and each update 0.1 s after the answer to its request.
-    due = sorted(int(row["due_us"]) for row in rows if row["endpoint"] == "request")
-    first = min(known["start_us"] for known, _ in logs)
-    assert [moment - due[0] for moment in due] == pytest.approx([n * 10_000 for n in range(40)], abs=60_000)
-    assert due[0] == pytest.approx(first, abs=1000)
+    due = [
+        (int(row["due_us"]) - known["start_us"], row["warmup"])
+        for known, log in logs
+        for row in log
+        if row["endpoint"] == "request"
+    ]
+    assert sorted(at for at, _ in due) == pytest.approx([n * 10_000 for n in range(40)], abs=10)
+    assert all(warmup == str(int(at < 99_990)) for at, warmup in due)
     for _, log in logs:
         done = sorted(int(row["done_us"]) for row in log if row["endpoint"] == "request")
         updates = sorted(int(row["due_us"]) for row in log if row["endpoint"] == "update")
         assert [at - before for at, before in zip(updates, done, strict=True)] == pytest.approx(
             [1e5] * len(done), abs=5e3
         )
-    assert {row["warmup"] for row in rows if int(row["due_us"]) < first + 90_000} == {"1"}
     for known, _ in logs:
         assert (known["trace_left"], known["cut"], known["loop"]) == (0, False, "open")
     assert sum(known["trace_lines"] for known, _ in logs) == 40
 
 
 def test_the_runs_time_ends_it(plan, server):
-    asked = plan("--speed", "1000", template={"path": "/{1}"}, duration_s=0.02)
+    asked = plan("--speed", "100", template={"path": "/{1}"}, duration_s=0.2)
     driver.send(asked, 0)
     known, rows = left(asked)
     assert known["cut"] and 0 < len(rows) <= 20 and len(rows) == len(server.requests)

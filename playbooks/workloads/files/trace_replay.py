@@ -8,7 +8,6 @@ it was, how far it came) and `<client>.requests.csv.gz` (http_replay.COLUMNS). `
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import signal
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import trace_template
 from http_replay import Client, Log, Request, Settings, Target, run
-from load_unit import Driver, Plan, note
+from load_unit import Driver, Plan, in_processes, note
 from trace_lines import Layout
 from trace_source import Source, moment_over
 from trace_template import Rendered
@@ -36,21 +35,8 @@ def limit_s(plan: Plan) -> float:
 
 
 def drive(plan: Plan) -> int:
-    """Run the clients of this host, a process each; SIGTERM ends them, and what they did is kept."""
-    fork = multiprocessing.get_context("fork")
-    clients = [fork.Process(target=send, args=(plan, index)) for index in range(plan["clients"])]
-
-    def stop(*_: object) -> None:
-        for client in clients:
-            if client.is_alive():
-                client.terminate()
-
-    for client in clients:
-        client.start()
-    signal.signal(signal.SIGTERM, stop)
-    for client in clients:
-        client.join()
-    return 1 if any(client.exitcode for client in clients) else 0
+    """Run the clients of this host; what they did is kept, also when SIGTERM ends them."""
+    return in_processes(send, plan)
 
 
 def send(plan: Plan, index: int) -> None:
