@@ -8,7 +8,7 @@ import random
 import pytest
 
 from labtool.dataset import parsers
-from tests.roles.conftest import ROOT
+from tests.roles.conftest import MITOGEN, ROOT
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
 PLAYBOOK = ROOT / "playbooks/workloads/trace-replay.yml"
@@ -69,7 +69,7 @@ def trace(tmp_path_factory):
     return folder
 
 
-def replayed(ansible, trace, raw, **changes):
+def replayed(ansible, trace, raw, *, strategy="linear", code=0, **changes):
     given = {
         "trace_replay_file": str(trace / "trace.csv"),
         "trace_replay_template": str(trace / "decision.json"),
@@ -79,7 +79,7 @@ def replayed(ansible, trace, raw, **changes):
         "labtool_raw": str(raw),
         "labtool_duration_s": 10,
     }
-    return ansible.run(PLAYBOOK, **(given | changes))
+    return ansible.run(PLAYBOOK, strategy=strategy, code=code, **(given | changes))
 
 
 def test_what_is_wrong_is_said_before_anything_is_sent(ansible, hosts, trace, tmp_path):
@@ -118,7 +118,7 @@ def test_the_server_got_what_the_trace_has(ansible, hosts, trace, tmp_path):
 
 def test_what_does_not_fit_into_the_run_is_cut(ansible, hosts, trace, tmp_path):
     changes = {"trace_replay_skip_bad": True, "trace_replay_clients": 1, "labtool_duration_s": 2}
-    replayed(ansible, trace, tmp_path, **changes)
+    replayed(ansible, trace, tmp_path, strategy=MITOGEN, **changes)
     # Of the run before, nothing is left on the load host.
     assert [file.name for file in (tmp_path / "trace-replay/load-0").glob("*.json")] == ["client-1.json"]
     known = json.loads((tmp_path / "trace-replay/load-0/client-1.json").read_text())
