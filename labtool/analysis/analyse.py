@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labtool.analysis import cloudwatch, latency, resources, service, trust, workload
+from labtool.analysis import cloudwatch, latency, resources, service, trace, trust, workload
 from labtool.analysis.cloudwatch import Comparison
 from labtool.analysis.data import RunData
 from labtool.analysis.model import Finding, Headline, Verdict, by_severity
@@ -45,6 +45,7 @@ def analyse(data: RunData) -> Analysis:
         *(latency.findings(data, load) if load else ()),
         *resources.findings(data, usage),
         *service.findings(data),
+        *trace.findings(data),
         *trust.findings(data),
         *cloudwatch.findings(data, comparisons),
     ]

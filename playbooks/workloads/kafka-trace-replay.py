@@ -1,14 +1,14 @@
 """What the clients of kafka-trace-replay left, as tables.
 
 Reads `raw/kafka-trace-replay/<host>/`, each client's files (labtool.dataset.requests; a message is served when the
-brokers have acknowledged it), and `raw/kafka-trace-replay/end-offsets.json`, the brokers' own count of the records.
+brokers have acknowledged it), `trace.json`, what the trace was, and `end-offsets.json`, the brokers' own count.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from labtool.dataset import requests
+from labtool.dataset import requests, trace
 from labtool.errors import DataError
 
 WORKLOAD = "kafka-trace-replay"
@@ -16,7 +16,7 @@ WORKLOAD = "kafka-trace-replay"
 
 def parse(raw: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Return the tables; `DataError` names the file that is none of the driver's."""
-    tables = requests.parse(raw, WORKLOAD)
+    tables = requests.parse(raw, WORKLOAD) | trace.parse(raw, WORKLOAD)
     stored = offsets(raw / WORKLOAD / "end-offsets.json")
     if "requests" in tables and stored:
         errors = tables["requests"]["error"].to_pylist()

@@ -88,6 +88,21 @@ def test_speed_limit_and_span(trace):
     assert [int(row[0]) for row in rows[:3]] == [0, 2500, 5000]
 
 
+def test_costs_are_summed_by_second_and_variant(trace, tmp_path):
+    template = tmp_path / "template.json"
+    template.write_text('{"requests": {"a": {}, "b": {}}, "choose": {"split": "2"}}')
+    found, _ = prepared(trace, "--cost", "3", "--template", str(template), "--speed", "4")
+    assert set(found["cost"]) == {"a", "b"}
+    for second in range(16):
+        here = range(second * 32, min(second * 32 + 32, 500))
+        assert sum(sums[second] for sums in found["cost"].values()) == sum(here)
+    trace.write_text(trace.read_text().replace("\t7\n", "\tdear\n"))
+    with pytest.raises(program.TraceError, match=r"'dear' is no number \(--cost\)"):
+        prepared(trace, "--cost", "3")
+    with pytest.raises(program.TraceError, match="--speed max has none"):
+        prepared(trace, "--cost", "3", "--speed", "max")
+
+
 def test_what_is_due_after_the_run_is_counted(trace):
     found, (rows,) = prepared(trace, "--speed", "2", "--duration", "10")
     assert (len(rows), found["cut"], found["replayed"]) == (160, 340, 160)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -42,6 +43,7 @@ class Asked:
     end: str = ""
     duration_s: float | None = None  # what is due later is left out
     skip_bad: bool = False
+    cost: str = ""  # a column that is summed for each second of the replay
 
 
 @dataclass
@@ -55,12 +57,14 @@ class Prepared:
     cut: int = 0  # lines that are due after the run's end
     lasts_s: float = 0.0  # when the last line that is replayed is due
     parts: list[int] = field(default_factory=list)  # lines of each client
+    cost: dict[str, list[float]] = field(default_factory=dict)  # by variant, in each second of the replay
 
 
 def prepare(file: Path, out: list[Path], asked: Asked, layout: Layout, template: trace_template.Template) -> Prepared:
     """Write a trace's lines to the files `out`, by time; `TraceError` where broken lines may not be left out."""
     done = Prepared(layout, parts=[0] * len(out))
-    source = times(file, layout, done.broken, template.fault)
+    cost = layout.index(asked.cost) if asked.cost else None
+    source = times(file, layout, done.broken, _checks(template, cost))
     ordered = in_order(source, done.order, out[0].parent)
     first = next(ordered, None)  # all lines have been read
     if done.broken.count and not asked.skip_bad:
@@ -72,15 +76,37 @@ def prepare(file: Path, out: list[Path], asked: Asked, layout: Layout, template:
     with ExitStack() as files:
         parts = [files.enter_context(_Part(path)) for path in out]
         for turn, (due_us, number, text) in enumerate(_chosen(first, ordered, asked, done)):
-            part = crc32(divide(text)[key].encode()) % number_of_parts if key is not None else turn % number_of_parts
+            cells = divide(text) if key is not None or cost is not None else []
+            part = crc32(cells[key].encode()) % number_of_parts if key is not None else turn % number_of_parts
             parts[part].add(f"{due_us}\t{number}\t{text}\n")
             done.replayed, done.lasts_s = turn + 1, due_us / 1e6
+            if cost is not None:
+                _add(done.cost.setdefault(template.variant(number, cells), []), due_us // 10**6, float(cells[cost]))
     done.parts = [part.lines for part in parts]
     if not done.replayed:
         raise TraceError(
             f"{file} has no line between --from and --until: its times are {done.order.first} to {done.order.last} ns"
         )
     return done
+
+
+def _checks(template: trace_template.Template, cost: int | None) -> Callable[[list[str]], str]:
+    """Return what tells what is wrong with a line besides its time."""
+    if cost is None:
+        return template.fault
+
+    def check(cells: list[str]) -> str:
+        try:
+            return template.fault(cells) if math.isfinite(float(cells[cost])) else f"{cells[cost]!r} is no cost"
+        except ValueError:
+            return f"{cells[cost][:40]!r} is no number (--cost)"
+
+    return check
+
+
+def _add(sums: list[float], second: int, value: float) -> None:
+    sums.extend([0.0] * (second + 1 - len(sums)))
+    sums[second] += value
 
 
 def _chosen(first: Line, rest: Iterator[Line], asked: Asked, done: Prepared) -> Iterator[tuple[int, int, str]]:
@@ -220,6 +246,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=1)
     parser.add_argument("--clients", type=int, default=1, help="on each host")
     parser.add_argument("--key", default="", help="column whose values stay on one client each")
+    parser.add_argument("--cost", default="", help="column that is summed for each second of the replay")
     parser.add_argument("--template", type=Path, help="how a line becomes a request")
     parser.add_argument("--kind", default="requests", choices=("requests", "messages"), help="what a line becomes")
     return parser.parse_args(given)
@@ -235,7 +262,10 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         end=given.end,
         duration_s=given.duration,
         skip_bad=given.skip_bad,
+        cost=given.cost,
     )
+    if asked.cost and asked.speed is None:
+        raise TraceError("--cost is of each second of the trace's time, and --speed max has none: give a number")
     layout = examine(given.trace, delimiter=given.delimiter, header=given.header, time=given.time, unit=given.unit)
     template = trace_template.of(given.template, layout, given.kind)
     out = []
