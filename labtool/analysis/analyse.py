@@ -13,6 +13,7 @@ from labtool.analysis import (
     requests,
     resources,
     service,
+    trace,
     trust,
     webserver,
     workload,
@@ -72,6 +73,7 @@ def analyse(data: RunData) -> Analysis:
         *resources.findings(data, usage),
         *accesslog.findings(data),
         *service.findings(data),
+        *trace.findings(data),
         *trust.findings(data),
         *cloudwatch.findings(data, comparisons),
     ]

@@ -21,8 +21,6 @@ Kind = Literal["stack", "workload"]
 Handler = Callable[..., Any]
 """Called with the declaration, the values that were typed ({name: value}) and its own options by name."""
 
-_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "path": str}
-
 
 def command_group(kind: Kind, handler: Handler, *, help: str | None = None) -> typer.Typer:
     """Return a Typer app whose commands are all stacks (or workloads), for `app.add_typer(…, name="deploy")`.
@@ -101,14 +99,13 @@ class _Commands(TyperGroup):
 
 
 def _declared_parameter(option: Option) -> inspect.Parameter:
-    kind = _TYPES[option.type]
+    # As text: `Declared.values` checks it, and says the same here as for a file.
+    kind: type = bool if option.type == "bool" else str
     details: dict[str, Any] = {"help": _option_help(option), "show_default": False}
     if option.type == "bool":
         flags = (f"{option.flag}/--no-{option.flag[2:]}",)
     else:
         flags = (option.flag,)
-        # As text: `Declared.values` checks it, and says the same here as for a file.
-        kind = str
         details["metavar"] = (
             "|".join(map(str, option.choices)) or {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}[option.type]
         )

@@ -69,6 +69,14 @@ def test_a_stacks_options_are_options_of_its_command(run, calls):
     assert stack.values(given)["share"] == 0.5
 
 
+def test_a_path_is_made_absolute(run, calls, shop, monkeypatch):
+    monkeypatch.chdir(shop)
+    run("deploy", "web-shop", "--root", "web-shop.yml")
+    assert calls[0][1] == {"root": str(shop / "web-shop.yml")}
+    with pytest.raises(UsageError, match="--root: 'none' is not a file or folder that is there"):
+        run("deploy", "web-shop", "--root", "none")
+
+
 def test_what_was_not_typed_is_not_given(run, calls):
     run("deploy", "web-shop", "--lab", "demo")
     assert calls[0][1:] == ({}, False, "demo")

@@ -208,4 +208,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"http_load_plan": http_load_plan, "http_load_inputs": http_load_inputs}
+        return {"http_load_plan": http_load_plan, "http_load_inputs": http_load_inputs, "http_load_where": where}
