@@ -13,6 +13,8 @@ module: packages_sysctl
 short_description: Kernel parameters in a file of /etc/sysctl.d, and in force
 description:
   - The file has these values and no others. A value that the kernel refuses is an error before the file is written.
+  - In a container the kernel's parameters may be another's to change. Then the file is written, and a warning names
+    the values that are not in force.
 options:
   file: {description: The file, required: true, type: path}
   values: {description: Values by name, required: true, type: dict}
@@ -50,10 +52,12 @@ def put(name: str, value: str, proc: Path) -> None:
     try:
         path_of(name, proc).write_text(value)
     except OSError as error:
-        raise RefusedError(
-            f"{name} cannot be {value!r} on this host: {error.strerror}"
-            + ("; in a container only the network's parameters are its own" if error.errno in (1, 13, 30) else "")
-        ) from None
+        raise RefusedError(f"{name} cannot be {value!r} on this host: {error.strerror}") from None
+
+
+def locked(proc: Path) -> bool:
+    """Return True where no parameter can be changed, as in most containers."""
+    return bool(os.statvfs(proc).f_flag & os.ST_RDONLY)
 
 
 def main() -> None:
@@ -68,6 +72,9 @@ def main() -> None:
     try:
         before = file.read_text() if file.exists() else ""
         live = [name for name, value in values.items() if in_force(name, PROC) != value]
+        if live and locked(PROC):
+            module.warn(f"not in force, for this host may not change its kernel's parameters: {', '.join(live)}")
+            live = []
         if not module.check_mode:
             for name in live:
                 put(name, values[name], PROC)
