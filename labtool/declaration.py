@@ -1,7 +1,11 @@
 """The files in which stacks and workloads are declared: every key, checked strictly.
 
     description: Apache Kafka in KRaft mode
-    stack: kafka-cluster                # workloads only: what it drives
+    stack: kafka-cluster                # workloads only, to `latency`: what it drives
+    whole: true                         # `labtool run` launches its lab, deploys the stack, and ends the lab after it
+    seconds: "{from}"                   # how long it takes, from its options; 5 minutes without
+    operations: numbers                 # what the report calls what it does; records or requests without
+    latency: intended                   # it counts from when an operation was due; left out: not known
     options:                            # become --brokers, --version: underscores become hyphens
       brokers: {type: int, default: 3, min: 1, max: 99, help: Brokers.}
       version: {type: str, default: "4.3.0", var: kafka_version, help: Which release.}
@@ -154,6 +158,15 @@ class WorkloadFile(StackFile):
 
     stack: str
     groups: dict[str, GroupFile] = Field(default_factory=dict)
+    whole: bool = False
+    seconds: int | float | str | None = None
+    operations: str = Field(default="", pattern=r"^[a-z][a-z -]*$|^$")
+    latency: Literal["intended"] | None = None
+
+    @model_validator(mode="after")
+    def _seconds_follow_from_options(self) -> WorkloadFile:
+        _check_fields("seconds", str(self.seconds or ""), self.options)
+        return self
 
 
 F = TypeVar("F", bound=StackFile)

@@ -7,6 +7,7 @@ files and changes none of these modules.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +164,23 @@ class Workload(Declared):
     """Something that drives a stack: a playbook, typed parameters, a parser for what it prints."""
 
     stack: str = ""
+    whole: bool = False  # it is run with a lab of its own, from launch to end
+    operations: str = ""  # what the report calls what it does
+    latency: Literal["intended"] | None = None  # what it counts from; None where that is not known
+    _seconds: str | None = None
+
+    def seconds(self, values: Mapping[str, Any]) -> float | None:
+        """Return how long it takes with these options; None where they do not say."""
+        if self._seconds is None:
+            return None
+        text = self._seconds.format_map(values)
+        try:
+            found = float(text)
+        except ValueError:
+            found = 0.0
+        if not 0 < found < math.inf:
+            raise ConfigError(f"{self.file}: seconds: {text!r} is no number above 0")
+        return found
 
 
 def stacks(folder: Path | None = None) -> dict[str, Stack]:
@@ -213,7 +231,14 @@ def _stack(file: Path, name: str) -> Stack:
 
 def _workload(file: Path, name: str) -> Workload:
     read = declaration.read(file, name, declaration.WorkloadFile)
-    return Workload(**_declared(file, name, read), stack=read.stack)
+    return Workload(
+        **_declared(file, name, read),
+        stack=read.stack,
+        whole=read.whole,
+        operations=read.operations,
+        latency=read.latency,
+        _seconds=None if read.seconds is None else str(read.seconds),
+    )
 
 
 def _declared(file: Path, name: str, read: declaration.StackFile) -> dict[str, Any]:

@@ -182,6 +182,11 @@ def _what_is_measured(data: RunData, load: Load) -> list[Finding]:
         )
         brief = "A closed loop that counts from the send: the percentiles are lower bounds. Compare with http-load."
         return [Finding("latency.measured", "trust", "warning", sentence, figure="percentiles", brief=brief)]
+    if data.record.latency == "intended":
+        sentence = (
+            f"Latency counts from when each of the {load.noun} was due, so the time one waited for its turn is in it."
+        )
+        return [Finding("latency.measured", "latency", "ok", sentence, figure="percentiles")]
     sentence = (
         f"It is not recorded whether the {load.role}s count latency from the intended or from the actual send; if "
         "from the actual one, the percentiles are lower bounds."

@@ -210,11 +210,12 @@ def _system(data: RunData, found: list[Usage]) -> Finding:
 
 
 def system_name(data: RunData) -> str:
-    """Return what the system's hosts are called in a sentence: brokers where records are produced."""
+    """Return what the system's hosts are called in a sentence: brokers where records are produced, hosts where none
+    is without a client."""
     roles = {client.role for client in data.clients} | {summary.role for summary in data.summaries}
     if roles & {"producer", "consumer"} or (data.record.workload or "").startswith("kafka"):
         return "brokers"
-    return "servers" if roles else "hosts"
+    return "servers" if roles and data.system_hosts else "hosts"
 
 
 def _network(data: RunData, found: list[Usage]) -> Finding:

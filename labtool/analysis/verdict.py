@@ -205,7 +205,8 @@ def _percentiles(data: RunData, load: Load) -> list[Headline]:
     for name, label in (("p50", "p50 latency"), ("p99", "p99 latency")):
         found = known.get(name)
         if found is None:
-            shown.append(Headline(name, label, fmt.UNKNOWN, "", "not measured by this workload", None, "latency"))
+            why = f"the {load.role}s gave none" if known else "not measured by this workload"
+            shown.append(Headline(name, label, fmt.UNKNOWN, "", why, None, "latency"))
             continue
         text, _, unit = fmt.milliseconds(found.high).rpartition(" ")
         if len(found.by_client) == 1:

@@ -84,7 +84,12 @@ def driving_role(data: RunData) -> str | None:
 
 
 def load_of(data: RunData, role: str) -> Load:
-    """Return what the clients of `role` were asked to do and did."""
+    """Return what the clients of `role` were asked to do and did, in the workload's own word for it."""
+    load = _load_of(data, role)
+    return replace(load, noun=data.record.operations or load.noun)
+
+
+def _load_of(data: RunData, role: str) -> Load:
     clients = [client for client in data.clients if client.role == role and len(client.end)]
     summaries = [summary for summary in data.summaries if summary.role == role]
     names = tuple(dict.fromkeys([c.name for c in clients] + [s.name for s in summaries]))

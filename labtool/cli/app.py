@@ -11,13 +11,14 @@ from typing import Annotated
 
 import typer
 
-from labtool.cli import cloud, deploy, inventory, lab, measure
+from labtool.cli import cloud, deploy, inventory, lab, measure, whole
 from labtool.cli.dynamic import command_group
 
 app = typer.Typer(
     name="labtool",
     help="Provision, deploy, drive and profile distributed systems, on AWS or on this machine.",
-    epilog="First steps: labtool deploy kafka-cluster, then labtool profile --minutes 5 --workload kafka-throughput.",
+    epilog="First steps: labtool run countdown; labtool deploy kafka-cluster, then "
+    "labtool profile --minutes 5 --workload kafka-throughput.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -49,7 +50,15 @@ OPTIONS_FOLLOW = {"ignore_unknown_options": True, "allow_extra_args": True}
 app.add_typer(
     command_group("stack", deploy.deploy_stack, help="Deploy a stack, launching what it needs."), name="deploy"
 )
-app.add_typer(command_group("workload", measure.run_workload, help="Run a workload and report it."), name="run")
+app.add_typer(
+    command_group(
+        "workload",
+        measure.run_workload,
+        help="Run a workload and report it.",
+        choose=lambda workload: whole.run_whole if workload.whole else measure.run_workload,
+    ),
+    name="run",
+)
 app.command("profile", context_settings=OPTIONS_FOLLOW)(measure.profile)
 app.command("report")(measure.report)
 app.command("up")(lab.up)

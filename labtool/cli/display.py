@@ -78,6 +78,10 @@ class Display:
             self._say(name)
             self._tick()
 
+    def over(self, kind: type[BaseException] | None = None) -> None:
+        """End the stage before another one begins; `kind` is what broke it."""
+        self._close_stage(kind)
+
     def host(self, name: str, state: str, detail: str = "") -> None:
         """Tell a host's state: requested, pending, running, ssh, ready, working, ok, failed, unreachable, …."""
         with self._lock:

@@ -22,18 +22,21 @@ Handler = Callable[..., Any]
 """Called with the declaration, the values that were typed ({name: value}) and its own options by name."""
 
 
-def command_group(kind: Kind, handler: Handler, *, help: str | None = None) -> typer.Typer:
+def command_group(
+    kind: Kind, handler: Handler, *, help: str | None = None, choose: Callable[[Any], Handler] | None = None
+) -> typer.Typer:
     """Return a Typer app whose commands are all stacks (or workloads), for `app.add_typer(…, name="deploy")`.
 
     `handler(declared, given, **options)` does the work. `declared` is the Stack or Workload; `given` holds the values
     that were typed, checked, and not the defaults: `declared.values({**remembered, **given})` adds those. Its other
-    parameters, typed for Typer, become options of every command.
+    parameters, typed for Typer, become options of every command. `choose` names the handler of a declaration where
+    not all have the same one.
     """
 
     class Commands(_Commands):
         pass
 
-    Commands.kind, Commands.handler = kind, staticmethod(handler)
+    Commands.kind, Commands.choose = kind, staticmethod(choose or (lambda declared: handler))
     app = typer.Typer(
         cls=Commands,
         help=help or inspect.getdoc(handler),
@@ -80,7 +83,7 @@ class _Commands(TyperGroup):
     """The commands of a group, read from the declarations when they are needed."""
 
     kind: Kind
-    handler: Handler
+    choose: Callable[[Any], Handler]
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of all declarations."""
@@ -95,7 +98,7 @@ class _Commands(TyperGroup):
         if cmd_name not in stacks.names(self.kind) and ctx.resilient_parsing:
             return None  # the shell completes a word that is not finished
         declared = stacks.stack(cmd_name) if self.kind == "stack" else stacks.workload(cmd_name)
-        return command_for(declared, self.handler)
+        return command_for(declared, self.choose(declared))
 
 
 def _declared_parameter(option: Option) -> inspect.Parameter:

@@ -75,8 +75,12 @@ def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool, at_least: int
     cost, span = terms(planned, work.lab, work.session, work.options, parse_ttl(work.settings.ttl))
     make_room(work.settings, len(planned.types) + len(planned.start), work.display)
     if planned.launches and work.session.target.billed:
+        count = len(planned.types)
         most = f"${cost.usd_per_hour * (span / HOUR):.2f} in the {lifetime_text(span)} they live at most"
-        confirm(f"{len(planned.types)} hosts cost {cost}, {most}. Go on?", yes=yes)
+        told = f"{count} host{'s' * (count != 1)} cost{'s' * (count == 1)} {cost}, {most}"
+        if yes:
+            work.display.line(told)
+        confirm(f"{told}. Go on?", yes=yes)
     return launch.up(
         work.session,
         work.settings.lab,

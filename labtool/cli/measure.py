@@ -62,7 +62,7 @@ def profile(
     chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
     drive = stacks.workload(workload) if workload else None
     typed = drive.parse(context.args) if drive else {}
-    seconds = 60 * (last or minutes or DEFAULT_MINUTES)
+    seconds = window_s(drive, drive.values(typed) if drive else {}, last or minutes)
     measure(
         chosen,
         drive,
@@ -114,7 +114,7 @@ def run_workload(
     from labtool.cli.connect import settings
 
     chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
-    seconds = 60 * (minutes or DEFAULT_MINUTES)
+    seconds = window_s(workload, workload.values(typed), minutes)
     measure(chosen, workload, typed, seconds=seconds, warmup=warmup, name=name, yes=yes, json=json)
 
 
@@ -157,6 +157,14 @@ def report(
     tell(directory, json=json)
 
 
+def window_s(workload: Any, values: Mapping[str, Any], minutes: float | None) -> float:
+    """Return the window's length in s: as asked, else as long as the workload says that it takes, else the default."""
+    if minutes is not None:
+        return 60 * minutes
+    takes: float | None = workload.seconds(values) if workload else None
+    return takes or 60 * DEFAULT_MINUTES
+
+
 def measure(
     chosen: Any,
     workload: Any,
@@ -171,18 +179,11 @@ def measure(
     json: bool = False,
 ) -> None:
     """Launch the workload's own hosts where they are missing, measure, report."""
-    from datetime import UTC, datetime, timedelta
-
-    from labtool import stacks
-    from labtool.cli import launching, render
-    from labtool.cli.display import PlayDisplay
+    from labtool.cli import launching
     from labtool.cloud import find, keys, network
-    from labtool.dataset.run import MetricsRecord
     from labtool.experiment import deploy
-    from labtool.experiment.profile import Asked, profile
 
-    if warmup >= seconds:
-        raise UsageError(f"a warm-up of {warmup:.0f} s leaves nothing of a window of {seconds:.0f} s")
+    check_warmup(warmup, seconds)
     values = workload.values(typed) if workload else {}
     with launching.held(chosen, existing=True) as work:
         lab = find.need_hosts(work.lab)
@@ -195,37 +196,84 @@ def measure(
             )
         if workload:
             lab = launching.bring_up(work, workload.groups(values), yes=yes)
-        ends = min((host.expires for host in lab.running if host.expires), default=None)
-        if ends and not past and ends < datetime.now(UTC) + timedelta(seconds=seconds + 120):
-            raise LabtoolError(
-                f"the hosts end themselves in {render.left(ends)}, before a window of {seconds / 60:.0f} min is over",
-                "choose a shorter window, or a new lab with a longer --ttl",
-            )
-        stack = (workload.stack if workload else None) or next(iter(deployed), None)
-        asked = Asked(
-            name=name or (workload.name if workload else "profile"),
-            seconds=seconds,
-            warmup_s=warmup,
-            past=past,
-            workload=workload,
-            workload_values=values,
-            stack=stacks.stack(stack) if stack else None,
-            stack_values=stacks.stack(stack).values(deployed[stack]) if stack in deployed else {},
-            metrics=metrics or MetricsRecord(),
-        )
-        measured = profile(
-            work.session,
+        measured = of_lab(
+            work,
             lab,
-            asked,
-            runs=chosen.runs,
-            strategy=chosen.strategy,
-            observers=[PlayDisplay(work.display)],
-            watcher=work.display,
+            deployed,
+            workload,
+            values,
+            seconds=seconds,
+            past=past,
+            warmup=warmup,
+            name=name,
+            metrics=metrics,
         )
         draw(measured.directory, work.display)
     tell(measured.directory, json=json)
     if measured.failure is not None:
         raise measured.failure
+
+
+def check_warmup(warmup: float, seconds: float) -> None:
+    """Refuse a warm-up that is as long as the window."""
+    if warmup >= seconds:
+        raise UsageError(f"a warm-up of {warmup:.0f} s leaves nothing of a window of {seconds:.0f} s")
+
+
+def of_lab(
+    work: Any,
+    lab: Any,
+    deployed: dict[str, dict[str, Any]],
+    workload: Any,
+    values: Mapping[str, Any],
+    *,
+    seconds: float,
+    past: bool = False,
+    warmup: float = 0,
+    name: str | None = None,
+    metrics: Any = None,
+    ends: bool = False,
+) -> Any:
+    """Measure a lab that is held and has all its hosts; `deployed` are its stacks with their options.
+
+    `ends`: the hosts end with the command, and can be asked for nothing afterwards.
+    """
+    from datetime import UTC, datetime, timedelta
+
+    from labtool import stacks
+    from labtool.cli import render
+    from labtool.cli.display import PlayDisplay
+    from labtool.dataset.run import MetricsRecord
+    from labtool.experiment.profile import Asked, profile
+
+    expires = min((host.expires for host in lab.running if host.expires), default=None)
+    if expires and not past and expires < datetime.now(UTC) + timedelta(seconds=seconds + 120):
+        raise LabtoolError(
+            f"the hosts end themselves in {render.left(expires)}, before a window of {seconds / 60:.0f} min is over",
+            "choose a shorter window, or a new lab with a longer --ttl",
+        )
+    stack = (workload.stack if workload else None) or next(iter(deployed), None)
+    asked = Asked(
+        name=name or (workload.name if workload else "profile"),
+        seconds=seconds,
+        warmup_s=warmup,
+        past=past,
+        workload=workload,
+        workload_values=values,
+        stack=stacks.stack(stack) if stack else None,
+        stack_values=stacks.stack(stack).values(deployed[stack]) if stack in deployed else {},
+        metrics=metrics or MetricsRecord(),
+        hosts_end=ends,
+    )
+    return profile(
+        work.session,
+        lab,
+        asked,
+        runs=work.settings.runs,
+        strategy=work.settings.strategy,
+        observers=[PlayDisplay(work.display)],
+        watcher=work.display,
+    )
 
 
 def draw(directory: Any, display: Any) -> None:
@@ -242,15 +290,15 @@ def draw(directory: Any, display: Any) -> None:
         ) from None
 
 
-def tell(directory: Any, *, json: bool) -> None:
-    """Print what the report says and where it is."""
+def tell(directory: Any, *, json: bool, more: Mapping[str, Any] | None = None) -> None:
+    """Print what the report says and where it is; `more` stands in the JSON too."""
     import json as text
 
     from labtool.cli import render
 
     summary = text.loads((directory.path / "summary.json").read_text())
     if json:
-        render.data({"run": str(directory.path), "report": str(directory.report), **summary})
+        render.data({"run": str(directory.path), "report": str(directory.report), **(more or {}), **summary})
         return
     print(summary["verdict"]["sentence"])
     print(f"report: {directory.report}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from labtool.cloud.price import Price, Prices
 from labtool.errors import UsageError
@@ -11,6 +11,8 @@ from labtool.topology import Host
 
 SHORTEST = timedelta(minutes=10)
 """A lifetime that is worth launching for."""
+LEAST = timedelta(minutes=1)
+"""What is paid for an instance at least: https://aws.amazon.com/ec2/pricing/on-demand/"""
 
 
 def of_hosts(hosts: Iterable[Host], prices: Prices) -> Price:
@@ -25,6 +27,14 @@ def of_hosts(hosts: Iterable[Host], prices: Prices) -> Price:
         else:
             total += Price(prices.of_disk(host.root_gib), (), prices)
     return total
+
+
+def spent(hosts: Iterable[Host], prices: Prices, until: datetime) -> float:
+    """Return US dollars that running `hosts` cost from launch to `until`: by the second, at least for a minute."""
+    return sum(
+        of_hosts([host], prices).usd_per_hour * (max(LEAST, until - host.launched) / timedelta(hours=1))
+        for host in hosts
+    )
 
 
 def hold(whole: Price, most_usd_per_hour: float | None) -> None:

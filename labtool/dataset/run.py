@@ -85,6 +85,8 @@ class RunRecord(Record):
     stack_options: dict[str, Any] = Field(default_factory=dict)
     workload: str | None = None
     workload_options: dict[str, Any] = Field(default_factory=dict)
+    operations: str = ""  # what the workload's operations are called; '': records or requests
+    latency: Literal["intended"] | None = None  # what latency counts from; None: not known
     hosts: list[HostRecord] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)  # labtool, python, ansible-core, kafka, kernel …
     artifacts: dict[str, str] = Field(default_factory=dict)  # file name → its SHA-512

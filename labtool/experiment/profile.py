@@ -64,6 +64,7 @@ class Asked:
     stack_values: Mapping[str, Any] = field(default_factory=dict)
     metrics: MetricsRecord = field(default_factory=MetricsRecord)
     command: str = ""
+    hosts_end: bool = False  # with the command: nothing can be gathered again
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def profile(
     try:
         failure = _measure(session, lab, asked, journal, strategy, observers, watcher, early)
     except KeyboardInterrupt:
-        raise _stopped(journal, early) from None
+        raise _stopped(journal, early, again=not asked.hosts_end) from None
     record = journal.record
     record.ended = datetime.now(UTC)
     hours = (record.ended - record.started).total_seconds() / 3600
@@ -174,8 +175,11 @@ def _go_on(cancel: threading.Event) -> None:
         raise KeyboardInterrupt
 
 
-def _stopped(journal: Journal, early: Early) -> LabtoolError:
-    """Write down that the run was ended, and return what to tell: what is kept, where, how to have its report."""
+def _stopped(journal: Journal, early: Early, *, again: bool) -> LabtoolError:
+    """Write down that the run was ended, and return what to tell: what is kept, where, how to have its report.
+
+    `again`: the hosts stay, and can be asked again.
+    """
     record, path = journal.record, journal.directory.path
     record.ended = datetime.now(UTC)
     if record.window_start is None:
@@ -193,7 +197,10 @@ def _stopped(journal: Journal, early: Early) -> LabtoolError:
         record.stages.pop()  # all is gathered, and the report makes them again
         journal.save()
         return StoppedError(message, f"{hint} makes its tables and its report")
-    journal.missing("what was not gathered yet", f"it was ended in stage `{stage}`; the hosts still have their records")
+    kept = "the hosts still have their records" if again else "the hosts have ended with it"
+    journal.missing("what was not gathered yet", f"it was ended in stage `{stage}`; {kept}")
+    if not again:
+        return StoppedError(message, f"{hint} makes the report of it")
     minutes = math.ceil((record.ended - record.window_start).total_seconds() / 60)
     return StoppedError(
         message,
@@ -217,6 +224,8 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
         stack_options=dict(asked.stack_values),
         workload=asked.workload.name if asked.workload else None,
         workload_options=dict(asked.workload_values),
+        operations=asked.workload.operations if asked.workload else "",
+        latency=asked.workload.latency if asked.workload else None,
         hosts=[
             HostRecord(
                 name=host.name,

@@ -47,26 +47,36 @@ class LabHost:
         subprocess.run(["podman", "kill", f"{CLOUD}-{self.name}"], capture_output=True, check=True)
 
 
+def launched(labtool, lab: str, count: int) -> list[LabHost]:
+    """Return so many hosts of a lab."""
+    made = labtool.json("up", f"host={count}", "--type", "t3.small", "--lab", lab)
+    variables = json.loads(labtool.run("inventory", "--list", "--lab", lab).stdout)["_meta"]["hostvars"]
+    return [
+        LabHost(
+            name=host["instance_id"],
+            address=host["address"],
+            user=variables[host["name"]]["ansible_user"],
+            ssh_args=variables[host["name"]]["ansible_ssh_common_args"],
+            key=Path(variables[host["name"]]["ansible_ssh_private_key_file"]),
+        )
+        for host in made
+    ]
+
+
+@pytest.fixture(scope="session")
+def one_host(labtool) -> Iterator[LabHost]:
+    """One host for all modules whose tests leave it fit for the others."""
+    (host,) = launched(labtool, "shared", 1)
+    yield host
+    labtool.run("down", "--lab", "shared")
+
+
 @pytest.fixture(scope="module")
 def lab_hosts(labtool, request) -> Iterator[Callable[[int], list[LabHost]]]:
     """Return a function that makes so many fresh hosts; all of them go when the module is done."""
     lab = request.module.__name__.rsplit(".", 1)[-1].replace("_", "-")
 
-    def make(count: int) -> list[LabHost]:
-        made = labtool.json("up", f"host={count}", "--type", "t3.small", "--lab", lab)
-        variables = json.loads(labtool.run("inventory", "--list", "--lab", lab).stdout)["_meta"]["hostvars"]
-        return [
-            LabHost(
-                name=host["instance_id"],
-                address=host["address"],
-                user=variables[host["name"]]["ansible_user"],
-                ssh_args=variables[host["name"]]["ansible_ssh_common_args"],
-                key=Path(variables[host["name"]]["ansible_ssh_private_key_file"]),
-            )
-            for host in made
-        ]
-
-    yield make
+    yield lambda count: launched(labtool, lab, count)
     labtool.run("down", "--lab", lab)
 
 

@@ -15,7 +15,20 @@ from labtool import stacks
 from tests.roles.modules import ROOT
 
 BIN = Path(sys.executable).parent
-PLAYBOOKS = ["kafka-cluster.yml", "kafka-restart.yml", "web.yml", "health.yml", "workloads/kafka-throughput.yml"]
+PLAYBOOKS = [
+    "kafka-cluster.yml",
+    "kafka-restart.yml",
+    "web.yml",
+    "health.yml",
+    "countdown.yml",
+    "workloads/kafka-throughput.yml",
+    "workloads/countdown.yml",
+    "workloads/http-load.yml",
+    "workloads/http-sequential.yml",
+    "workloads/http-ab.yml",
+    "workloads/trace-replay.yml",
+    "workloads/kafka-trace-replay.yml",
+]
 
 
 def ansible(program: str, *words: str, cwd: Path) -> str:
@@ -57,7 +70,21 @@ def test_group_vars_are_found_beside_the_playbooks(tmp_path):
     assert [hosts[f"kafka-{at}"]["kafka_node_id"] for at in range(3)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("role", ["artifact", "java", "hostnames", "kafka", "web_service", "httpd", "php", "haproxy"])
+ROLES = [
+    "artifact",
+    "java",
+    "hostnames",
+    "kafka",
+    "packages",
+    "python_app",
+    "web_service",
+    "httpd",
+    "php",
+    "haproxy",
+]
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_argument_specs_agree_with_the_defaults(role):
     folder = ROOT / "roles" / role
     described = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
@@ -86,8 +113,9 @@ def test_every_variable_of_a_declaration_is_known_to_its_playbook():
     spec = yaml.safe_load((ROOT / "roles/kafka/meta/argument_specs.yml").read_text())
     known = set(spec["argument_specs"]["main"]["options"])
     assert {one.var for one in stacks.stacks()["kafka-cluster"].options.values() if one.var} <= known
-    play = yaml.safe_load((ROOT / "playbooks/workloads/kafka-throughput.yml").read_text())[0]
-    assert {one.var for one in stacks.workloads()["kafka-throughput"].options.values() if one.var} <= set(play["vars"])
+    for workload in ("kafka-throughput", "countdown"):
+        play = yaml.safe_load((ROOT / f"playbooks/workloads/{workload}.yml").read_text())[0]
+        assert {one.var for one in stacks.workloads()[workload].options.values() if one.var} <= set(play["vars"])
 
 
 def test_the_stack_web():

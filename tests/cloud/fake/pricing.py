@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 # Not AWS's prices: others than in the table that labtool ships, so that a test sees whose were taken.
-HOURLY = {"t3.small": 0.03, "t3.medium": 0.06, "m5.large": 0.12, "x9.new": 9.0}
+HOURLY = {"t3.micro": 0.015, "t3.small": 0.03, "t3.medium": 0.06, "m5.large": 0.12, "x9.new": 9.0}
 GP3_GIB_MONTH = 0.1
 EVERYWHERE = {"operatingSystem": "Linux", "preInstalledSw": "NA", "tenancy": "Shared", "capacitystatus": "Used",
               "licenseModel": "No License required", "regionCode": "us-east-1"}  # fmt: skip
