@@ -22,7 +22,7 @@ from labtool.analysis.resources import Usage, full_core
 LATE_S = 0.001
 """A request sent within a millisecond of when it was due is on time."""
 NOTABLE = 0.10
-"""Lateness whose p99 is a smaller share of the latency's is of no matter."""
+"""Lateness whose median and p99 are a smaller share of the latency's is of no matter."""
 FULL_CONNECTIONS = 0.9
 MOSTLY = 0.5
 
@@ -106,7 +106,11 @@ def findings(data: RunData, found: Lateness | None, felt: Felt | None, usage: li
         evidence["load_host_cpu"] = max(use.peak for use in busy)
     tail = felt.latency.get("p99") if felt else None
     service = felt.service.get("p50") if felt else None
-    matters = found.p99 > LATE_S and (tail is None or found.p99 * 1000 > NOTABLE * tail.value)
+    median = felt.latency.get("p50") if felt else None
+    matters = any(
+        late > LATE_S and (latency is None or late * 1000 > NOTABLE * latency.value)
+        for late, latency in ((found.p50, median), (found.p99, tail))
+    )
     text = f"99 of 100 requests were sent within {fmt.milliseconds(max(found.p99 * 1000, 0.01))} of when they were due"
     latest = f"the latest {fmt.milliseconds(found.most * 1000)} after, at {found.most_at:,.1f} s"
     bound = f"of {found.n:,} requests; on time means within {fmt.milliseconds(LATE_S * 1000)}"

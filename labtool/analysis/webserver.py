@@ -73,6 +73,8 @@ def limits(data: RunData, usage: list[Usage], said: list[Finding]) -> list[Findi
                 over.append(f"one core of {top.host}")
             else:
                 free.append(f"{name} at most {fmt.percent(top.peak)} ({top.host})")
+    if not over and not free:
+        return each
     for name, text in (("resource.network", "the network"), ("load.generator", "the generator")):
         finding = known.get(name)
         if finding is not None and finding.severity == "problem":
@@ -85,8 +87,6 @@ def limits(data: RunData, usage: list[Usage], said: list[Finding]) -> list[Findi
         and "the generator" not in over
     ):
         over.append("the generator")
-    if not over and not free:
-        return each
     evidence: dict[str, Value] = {"full": ", ".join(over) or "none", "free": ", ".join(free) or "none"}
     bound = "only what left numbers is named; full means at or above 90 % in a tenth of the time, or a queue that long"
     if over:

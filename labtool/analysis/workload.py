@@ -121,6 +121,10 @@ def _load_of(data: RunData, role: str) -> Load:
     rates = over_time.v[np.isfinite(over_time.v)]
     asked = _asked(clients, span, width)
     offered = _offered(clients, summaries, span)
+    achieved = mean(over_time.v)
+    if achieved is None and data.requests is not None:
+        # A second of requests, or less: no whole step, and a rate all the same.
+        achieved = _total(summary.rate for summary in summaries)
     interval = batch_means(over_time.v)
     if offered is not None and asked is not None and len(asked) == len(over_time):
         # Of the very steps that the achieved rate is of: of a ramp the last one is not like the others. What moves with
@@ -136,7 +140,7 @@ def _load_of(data: RunData, role: str) -> Load:
         names=names,
         span=span,
         offered=offered,
-        achieved=mean(over_time.v),
+        achieved=achieved,
         bytes_rate=mean(total_rate(clients, *span, width, of="bytes_rate").v),
         interval=interval,
         intervals=len(rates),

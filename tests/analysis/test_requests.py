@@ -56,6 +56,13 @@ def test_a_closed_loop_offers_nothing():
     assert "from 1 client that waited for each answer" in analysis.verdict.sentence
 
 
+def test_a_closed_loop_of_less_than_a_second_has_a_rate():
+    single = closed_loop(seconds=0.8, stall=(5.0, 5.0))
+    analysis = analyse(web_run(single, record=CLOSED, offered=False, length_s=0.8))
+    assert analysis.load.achieved == pytest.approx(500, rel=0.02)
+    assert analysis.verdict.label == "Unthrottled"
+
+
 def test_nothing_was_omitted_where_nothing_stalled():
     rng = np.random.default_rng(1)
     due = np.arange(10_000) / 500
