@@ -15,6 +15,7 @@ from labtool.analysis.quantiles import quantiles
 from labtool.analysis.statistics import round_width
 
 ROLE = "client"
+SHORTEST_S = 0.001
 PER_INTERVAL = 100
 """An interval holds about so many requests of all clients, lest its rate be noise, …"""
 FEWEST = 20
@@ -39,10 +40,13 @@ def by_request(
     for code, name in enumerate(requests.clients):
         mine = requests.client == code
         open_loop = name in offering or (name in silent and bool(np.nan_to_num(requests.late[mine]).any()))
-        made.append(_client(requests, mine, name, width, open_loop=open_loop))
-        known = told.get(name)
+        client = _client(requests, mine, name, width, open_loop=open_loop)
         summary = _summary(requests, mine, name, open_loop=open_loop)
-        ends.append(replace(summary, bytes_rate=known.bytes_rate if known else None))
+        if known := told.get(name):
+            client = replace(client, role=known.role)
+            summary = replace(summary, role=known.role, bytes_rate=known.bytes_rate)
+        made.append(client)
+        ends.append(summary)
     return (
         (*(c for c in clients if c.name not in own), *made),
         (*(s for s in summaries if s.name not in own), *ends),
@@ -63,6 +67,8 @@ def _client(requests: Requests, mine: Flags, name: str, width: float, *, open_lo
     # The last request's own turn belongs to it; what is answered later is not done in the client's time.
     latest = np.sort(due)[-1000:]
     turn = float(np.median(np.diff(latest))) if len(latest) > 1 else width
+    if float(np.ptp(due)) + turn < SHORTEST_S:  # all at once: a burst has no rate of its own
+        turn = width
     begin, end = float(due.min()), float(due.max()) + turn
     amount = max(1, round((end - begin) / width))
     edges = np.append(begin + np.arange(amount) * width, end)
