@@ -147,6 +147,13 @@ def findings(data: RunData, found: Lateness | None, felt: Felt | None, usage: li
                 f"{fmt.rate(most, 'requests')}."
             )
         brief = "Requests waited for a free connection: service times understate what users would have felt."
+    elif tail and found.p50 <= LATE_S and found.p99 * 1000 < MOSTLY * tail.value:
+        severity = "warning"
+        sentence = (
+            f"The generator was late now and then: {late}{answering}. The median is the server's; in the highest "
+            "percentiles the generator's own lateness has a part, which the service time leaves out."
+        )
+        brief = "The highest percentiles have the generator's own lateness in them."
     else:
         cpu = evidence.get("load_host_cpu")
         known = f" The load hosts' CPU was at {fmt.percent(float(cpu))} at most." if isinstance(cpu, float) else ""

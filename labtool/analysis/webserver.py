@@ -123,6 +123,11 @@ def _workers(data: RunData, found: dict[tuple[str, str], list[Labelled]]) -> lis
         brief = f"httpd's workers ({host})"
         return [_said("workers", "problem", sentence + quiet, bound, evidence, host, brief)]
     sentence = f"httpd had workers to spare: at most {fmt.percent(most)} were busy ({host})."
+    if time > 0:
+        sentence = (
+            f"httpd's workers were busy at {fmt.percent(FULL)} or more for moments only, {fmt.percent(time)} of the "
+            f"time ({host})."
+        )
     brief = f"httpd's workers at most {fmt.percent(most)} ({host})"
     return [_said("workers", "warning" if silent else "ok", sentence + quiet, bound, evidence, host, brief)]
 

@@ -48,6 +48,15 @@ def test_a_generator_that_stood_still():
     assert "the load hosts sent late, so the latencies are theirs" in analyse(data).verdict.sentence
 
 
+def test_a_generator_that_is_late_now_and_then():
+    rng = np.random.default_rng(2)
+    due = np.arange(10_000) / 500
+    late = np.where(rng.random(len(due)) < 0.02, 0.002, 1e-4)
+    finding = said(web_run(requests(due, late, rng.exponential(0.001, len(due)))))
+    assert finding.severity == "warning"
+    assert "late now and then" in finding.sentence and "1 of 100 by 2 ms or more" in finding.sentence
+
+
 def test_a_generator_without_cpu():
     finding = said(web_run(hiccups(), signals=full()))
     assert finding.severity == "problem"
