@@ -140,7 +140,7 @@ def test_a_third_front_and_a_new_site_while_requests_go_on(web, ansible, tmp_pat
     assert all(0.001 <= row["duration_s"] < 5 for row in rows)
     metrics = {(row["service"], row["metric"]): row["value"] for row in tables["service_metrics"].to_pylist()}
     assert metrics["httpd", "MaxWorkers"] == 128 and metrics["php", "MaxProcesses"] == 6
-    assert metrics["haproxy", "fronts.web-2.Up"] == 1
+    assert metrics["haproxy", "fronts.web-2.Up"] == 1 and metrics["haproxy", "DroppedLogs"] == 0
     assert began > max(row["time"].timestamp() for row in rows) - 10
 
 
