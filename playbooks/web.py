@@ -70,14 +70,15 @@ def parse_logs(logs: Path) -> dict[str, pa.Table]:
     metrics: list[pa.Table] = []
     for folder in sorted(path for path in logs.iterdir() if path.is_dir()):
         for pattern, service, columns, read in LOGS:
-            broken = 0
+            broken, latest = 0, 0
             for file in sorted(folder.glob(f"files/var/log/{pattern}")):
                 for piece, lines in pieces(file, columns):
                     broken += lines
+                    latest = max(latest, pc.max(piece["start_us"]).as_py() or 0)
                     if piece.num_rows:
                         requests.append(read(piece, folder.name))
             if broken:
-                metrics.append(broken_lines(broken, requests, folder.name, service))
+                metrics.append(metric([latest], folder.name, service, "BrokenLogLines", "count", [broken]))
         for file in sorted((folder / "metrics/var/log/labtool/web").glob("*-*.csv*")):
             metrics += recorded(file, folder.name)
     found = {"access_log": requests, "service_metrics": metrics}
@@ -128,24 +129,24 @@ def lines_of(piece: bytes, columns: dict[str, pa.DataType]) -> tuple[pa.Table, i
         other_length += line.actual_columns > 1  # else it is HAProxy's own: a server is down, a worker has stopped
         return "skip"
 
-    def parse(types: dict[str, pa.DataType]) -> pa.Table:
+    def parse(lines: bytes, types: dict[str, pa.DataType]) -> pa.Table:
         nonlocal other_length
         other_length = 0
         return csv.read_csv(
-            io.BytesIO(piece),
+            io.BytesIO(lines),
             csv.ReadOptions(column_names=list(columns)),
             csv.ParseOptions(delimiter="\t", quote_char=False, invalid_row_handler=skip),
-            csv.ConvertOptions(column_types=types, null_values=[NONE], strings_can_be_null=False, check_utf8=False),
+            csv.ConvertOptions(column_types=types, null_values=[NONE], strings_can_be_null=False),
         )
 
     try:
-        table = parse(columns)
+        table = parse(piece, columns)
         return table, other_length
     except pa.ArrowInvalid:
         pass
-    # Some field is no number: look at each line of this piece.
+    # Some field is no number, or no text: look at each line of this piece.
     try:
-        texts = parse(dict.fromkeys(columns, pa.string()))
+        texts = parse(piece.decode(errors="replace").encode(), dict.fromkeys(columns, pa.string()))
     except pa.ArrowInvalid:  # nothing in it is a line of a log
         return pa.schema(columns).empty_table(), piece.count(b"\n")
     right = pa.chunked_array([pa.repeat(True, texts.num_rows)])
@@ -232,14 +233,6 @@ def rows(lines: pa.Table, host: str, service: str, start_us: Any, duration_us: A
 def text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return texts with '' for '-'."""
     return pc.if_else(pc.equal(values, NONE), "", values)
-
-
-def broken_lines(many: int, requests: list[pa.Table], host: str, service: str) -> pa.Table:
-    """Return the count of broken lines as a metric, at the time of the newest request that could be read."""
-    times = [pc.max(table["time"]) for table in requests if table.num_rows and table["host"][0].as_py() == host]
-    latest = max((each.as_py() for each in times if each.is_valid), default=None)
-    micros = int(latest.timestamp() * 1e6) if latest else 0
-    return metric(np.array([micros]), host, service, "BrokenLogLines", "count", np.array([float(many)]))
 
 
 # --- numbers over time ------------------------------------------------------------------------------------------------

@@ -106,6 +106,11 @@ def test_broken_lines_are_counted(tmp_path, broken):
         assert (row["service"], row["metric"], row["value"]) == ("httpd", "BrokenLogLines", 1.0)
 
 
+def test_bytes_that_are_no_text_lose_no_line(tmp_path):
+    logs = httpd_log(tmp_path, LINE.encode() + LINE.replace("/x", "/\xff").encode("latin-1") + LINE.encode())
+    assert [row["path"] for row in access(logs)] == ["/x", "/\ufffd", "/x"]
+
+
 def test_a_log_of_something_else_is_named(tmp_path):
     logs = httpd_log(tmp_path, b'127.0.0.1 - - [x] "GET /\tHTTP/1.1" 200 5\n' * 3)
     with pytest.raises(DataError, match=r"labtool-access\.log:1: 2 fields between tabs, expected 9"):

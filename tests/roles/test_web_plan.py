@@ -399,11 +399,11 @@ STAT = (FIXTURES / "web/show-stat.csv").read_text()
 
 
 def test_haproxys_numbers(tmp_path):
-    with haproxy_socket(tmp_path, lambda _: STAT):
+    with haproxy_socket(tmp_path, lambda command: STAT if command == "show stat" else "Nbthread: 1\nDroppedLogs: 3\n"):
         numbers = program.haproxy_numbers({"socket": str(tmp_path / "s")})
     assert numbers["web.Requests"] == 11403, "a frontend's requests, not its connections"
     assert numbers["fronts.web-0.Up"] == 1 and numbers["fronts.web-0.Requests"] == 9467
-    assert numbers["fronts.Requests"] == 11403
+    assert numbers["fronts.Requests"] == 11403 and numbers["DroppedLogs"] == 3
 
 
 def test_fronts_come_and_go_while_haproxy_runs(tmp_path, server):

@@ -252,7 +252,9 @@ def haproxy_rows(watched: dict) -> list[dict[str, str]]:
 
 def haproxy_numbers(watched: dict) -> dict[str, float]:
     """Return HAProxy's statistics as <name>.<metric>; a server's are <backend>.<server>.<metric>."""
-    numbers = {}
+    # Lines that its log lacks: it drops them where two of its threads would write at the same time.
+    lines = (line.partition(": ") for line in ask_haproxy(watched["socket"], "show info").splitlines())
+    numbers = {name: float(value) for name, _, value in lines if name == "DroppedLogs"}
     for row in haproxy_rows(watched):
         kind = row["svname"]
         name = row["pxname"] if kind in ("FRONTEND", "BACKEND") else f"{row['pxname']}.{kind}"
