@@ -5,8 +5,8 @@ from __future__ import annotations
 from labtool.analysis import format as fmt
 from labtool.analysis.data import RunData
 from labtool.analysis.model import Finding, Severity
+from labtool.dataset.trace import SERVICE
 
-SERVICE = "trace"  # whose metrics labtool.dataset.trace writes
 COUNTS = ("replayed", "cut", "left", "broken")
 
 
