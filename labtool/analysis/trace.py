@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from labtool.analysis import format as fmt
 from labtool.analysis.data import RunData
 from labtool.analysis.model import Finding, Severity
+from labtool.dataset.trace import SERVICE
 
-SERVICE = "trace"  # whose metrics labtool.dataset.trace writes
 COUNTS = ("replayed", "cut", "left", "broken")
 
 
@@ -24,7 +25,7 @@ def findings(data: RunData) -> list[Finding]:
     if not left and not cut:
         said.append("it was replayed to its end")
     if broken:
-        said.append(f"{broken:,} broken lines were left out")
+        said.append(f"{fmt.plural(broken, 'broken line')} left out")
     return [
         Finding(
             "trace.replayed",

@@ -3,8 +3,9 @@
     raw/<workload>/trace.json            what was found in it (playbooks/workloads/files/trace_prepare.py)
     raw/<workload>/<host>/<client>.json  how many lines a client had (`trace_lines`), and was left with (`trace_left`)
 
-Its numbers of lines stand at the replay's start: `lines` that are whole, `broken` ones, `replayed` that were due in the
-run, `cut` that were due after it, `left` that the clients did not come to. `cost of <variant>` has a row a second.
+Its numbers of lines stand in the middle of the replay: `lines` that are whole, `broken` ones, `replayed` that were due
+in the run, `cut` that were due after it, `left` that the clients did not come to. `cost of <variant>` has a row for
+each second, at its end.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ def parse(raw: Path, workload: str) -> dict[str, list[dict[str, Any]]]:
             "cut": found["cut"],
             "left": sum(known.get("trace_left", 0) for known in clients),
         }
+        middle = start + found["lasts_s"] / 2  # inside of the window, whatever the clocks' offsets
         costs = {name: [float(value) for value in sums] for name, sums in found["cost"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{file} says not what a trace was: {error!r}", "it was cut or edited by hand") from None
-    rows = [_row(start, name, "count", value) for name, value in counts.items()]
+    rows = [_row(middle, name, "count", value) for name, value in counts.items()]
     rows += [
-        _row(start + second, COST + name, "per second", value)
+        _row(start + second + 1, COST + name, "per second", value)
         for name, sums in sorted(costs.items())
         for second, value in enumerate(sums)
     ]

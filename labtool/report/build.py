@@ -39,6 +39,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
     from labtool.report import style
     from labtool.report.figures import (
         cloudwatch,
+        cost,
         distribution,
         heat,
         hosts,
@@ -59,6 +60,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
         load,
         search,
         requests,
+        cost,
         distribution,
         latency,
         heat,

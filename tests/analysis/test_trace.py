@@ -27,7 +27,7 @@ def said(**counts):
             {"left": 7, "cut": 3, "broken": 1},
             "warning",
             "100 lines of the trace were due in the run; the clients, too slow or stopped, did not come to 7 of them; "
-            "3 were due after its end; 1 broken lines were left out.",
+            "3 were due after its end; 1 broken line left out.",
         ),
     ],
 )

@@ -7,7 +7,14 @@ import pytest
 from labtool.dataset import tables, trace
 from labtool.errors import DataError
 
-FOUND = {"order": {"lines": 9}, "broken": {"count": 1}, "replayed": 8, "cut": 1, "cost": {"a": [1.5, 0, 2], "b": [3]}}
+FOUND = {
+    "order": {"lines": 9},
+    "broken": {"count": 1},
+    "replayed": 8,
+    "cut": 1,
+    "lasts_s": 2.5,
+    "cost": {"a": [1.5, 0, 2], "b": [3]},
+}
 
 
 @pytest.fixture
@@ -27,11 +34,12 @@ def test_counts_and_costs(raw):
         "lines": 9, "broken": 1, "replayed": 8, "cut": 1, "left": 5,
     }  # fmt: skip
     assert [(row["time"], row["metric"], row["value"]) for row in rows[5:]] == [
-        (1.0, "cost of a", 1.5),
-        (2.0, "cost of a", 0.0),
-        (3.0, "cost of a", 2.0),
-        (1.0, "cost of b", 3.0),
+        (2.0, "cost of a", 1.5),
+        (3.0, "cost of a", 0.0),
+        (4.0, "cost of a", 2.0),
+        (2.0, "cost of b", 3.0),
     ]
+    assert {row["time"] for row in rows[:5]} == {2.25}
 
 
 def test_a_run_that_ended_before_it_began_has_none(raw, tmp_path):

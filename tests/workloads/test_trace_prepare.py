@@ -107,6 +107,7 @@ def test_what_is_due_after_the_run_is_counted(trace):
     found, (rows,) = prepared(trace, "--speed", "2", "--duration", "10")
     assert (len(rows), found["cut"], found["replayed"]) == (160, 340, 160)
     assert "340 lines are due after the run's end and left out" in found["said"]
+    assert prepared(trace, "--speed", "2", "--duration", "10", "--limit", "200")[0]["cut"] == 40
 
 
 def test_as_fast_as_the_clients_can(trace):

@@ -8,6 +8,7 @@ from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import Labelled, RunData
 from labtool.analysis.webserver import of_a_pool
+from labtool.dataset import trace
 from labtool.dataset.run import RunDirectory
 from labtool.report import small
 from labtool.report.figure import Figure, finish
@@ -33,7 +34,7 @@ def worth_drawing(key: tuple[str, str], everything: dict[tuple[str, str], list[L
     """Return False for what has a figure of its own, and for what a rate of the same name says better."""
     service, metric = key
     name, _, attribute = metric.rpartition(".")
-    if REQUEST_TIME.fullmatch(metric) or of_a_pool(service, metric):
+    if REQUEST_TIME.fullmatch(metric) or of_a_pool(service, metric) or service == trace.SERVICE:
         return False
     return attribute not in ("Count", "CollectionTime", "OneMinuteRate") or (service, f"{name}.Rate") not in everything
 

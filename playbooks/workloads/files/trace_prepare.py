@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import math
 import sys
@@ -118,24 +119,18 @@ def _chosen(first: Line, rest: Iterator[Line], asked: Asked, done: Prepared) -> 
     up, down = (asked.speed.denominator, asked.speed.numerator * 1000) if asked.speed else (0, 1)
     start: int | None = None
     left = asked.limit
-    for at, number, text in _and(first, rest):
+    for at, number, text in itertools.chain([first], rest):
         if begin is not None and at < begin:
             continue
         if (end is not None and at >= end) or left == 0:
             return
+        left = None if left is None else left - 1
         start = at if start is None else start
         due_us = (at - start) * up // down
         if last_us is not None and due_us >= last_us:
             done.cut += 1
-            continue
-        if left is not None:
-            left -= 1
-        yield due_us, number, text
-
-
-def _and(first: Line, rest: Iterator[Line]) -> Iterator[Line]:
-    yield first
-    yield from rest
+        else:
+            yield due_us, number, text
 
 
 def _moment(option: str, given: str, done: Prepared) -> int | None:
