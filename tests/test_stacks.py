@@ -239,3 +239,34 @@ def test_a_path_is_of_something_that_is_there(tmp_path, monkeypatch):
     assert option.value("trace.csv") == str(tmp_path / "trace.csv"), "a playbook runs in another folder"
     with pytest.raises(UsageError, match=r"--trace: 'none.csv' is not a file or folder that is there"):
         option.value("none.csv")
+
+
+@pytest.fixture
+def workload(tmp_path):
+    def write(more: str) -> stacks.Workload:
+        (tmp_path / "workloads").mkdir(exist_ok=True)
+        (tmp_path / "workloads/load.workload.yml").write_text(LOAD + more)
+        (tmp_path / "workloads/load.yml").write_text("[]\n")
+        return stacks.workload("load", tmp_path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("more", "seconds"), [("", None), ("seconds: 30\n", 30), ('seconds: "{rate}"\n', 20000), ("seconds: 0.5\n", 0.5)]
+)
+def test_how_long_a_workload_takes_may_follow_from_its_options(workload, more, seconds):
+    found = workload(more)
+    assert found.seconds(found.values()) == seconds and not found.whole
+
+
+@pytest.mark.parametrize("text", ["-5", "many", "nan", "inf", "{rate} s"])
+def test_a_length_that_is_none_names_the_file(workload, text):
+    found = workload(f'seconds: "{text}"\n')
+    with pytest.raises(ConfigError, match=r"load\.workload\.yml: seconds: .* is no number above 0"):
+        found.seconds(found.values())
+
+
+def test_a_length_of_an_option_there_is_not_is_refused(workload):
+    with pytest.raises(ConfigError, match=r"seconds: .*unknown option: rat.*did you mean rate"):
+        workload('seconds: "{rat}"\n')

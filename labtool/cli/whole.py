@@ -183,8 +183,8 @@ def _ended(work: Work, *, keep: bool) -> Iterator[Spent]:
                 work.display.line(spent.told)
         raise
     if keep:
-        _price(work, spent)
-        spent.told += f"; its hosts go on, `labtool down --lab {work.lab.name}` ends them"
+        ends = _price(work, spent)
+        spent.told += f"; its hosts go on for {ends} at most, `labtool down --lab {work.lab.name}` ends them"
     else:
         _end(work, spent)
 
@@ -211,8 +211,8 @@ def _end(work: Work, spent: Spent) -> None:
         spent.told += "; nothing is left of it"
 
 
-def _price(work: Work, spent: Spent) -> None:
-    """Note what the lab's hosts have cost until now."""
+def _price(work: Work, spent: Spent) -> str:
+    """Note what the lab's hosts have cost until now; return how long they would go on, in words."""
     from labtool.cli import render
     from labtool.cloud import bill, clock, find, price_list
 
@@ -221,11 +221,12 @@ def _price(work: Work, spent: Spent) -> None:
     now, cost = clock.now(), bill.of_hosts(lab, prices)
     spent.usd = round(bill.spent(lab, prices, now), 4)
     if not lab.hosts:
-        return
+        return render.left(None)
     lived = render.duration(max(now - host.launched for host in lab))
     where = "cost" if work.session.target.billed else "would have cost on AWS"
     hosts = f"{len(lab)} host{'s' * (len(lab) != 1)}"
     spent.told = f"lab {lab.name} {where} ${spent.usd:.4f}: {hosts} for {lived}, {cost}"
+    return render.left(max((host.expires for host in lab if host.expires), default=None))
 
 
 def _foretell(

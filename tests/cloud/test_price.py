@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fake import pricing
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from labtool.cloud import bill, price_list
 from labtool.cloud.price import ADDRESS_USD_PER_HOUR, MONITORING_USD_PER_HOUR, SHIPPED, Prices
 from labtool.errors import UsageError
+from labtool.topology import Host
 
 BESIDES = ADDRESS_USD_PER_HOUR + MONITORING_USD_PER_HOUR
 
@@ -112,6 +113,15 @@ def test_hosts_end_before_they_cost_more_than_they_may(most, hours, count, root)
             hours=hours
         )
         assert new.usd_per_hour * span.total_seconds() / 3600 <= most
+
+
+def test_what_hosts_have_cost_is_by_the_second_and_at_least_a_minute():
+    launched = datetime(2026, 1, 1, tzinfo=UTC)
+    host = Host("a-0", "a", 0, "i-1", "running", "t3.small", "", "", "", "", "", launched)
+    hourly = bill.of_hosts([host], SHIPPED).usd_per_hour
+    for lived, paid in ((5, 60), (60, 60), (90, 90), (7200, 7200)):
+        cost = bill.spent([host, host], SHIPPED, launched + timedelta(seconds=lived))
+        assert cost == pytest.approx(2 * hourly * paid / 3600)
 
 
 def test_a_limit_cannot_be_held_without_a_price():

@@ -113,6 +113,7 @@ def test_kept_hosts_stay_and_a_later_run_goes_on_with_them(labtool, aws, steps):
     assert json.loads(out)["kept"] is True and json.loads(out)["usd"] > 0
     (lab,) = json.loads(labtool("status", "--lab", "countdown", "--json")[0])
     first = [host["instance_id"] for host in lab["hosts"]]
+    assert "its hosts go on for 3 h " in labtool("run", "countdown", "--yes", "--keep")[0]
     _, said = labtool("run", "countdown", "--yes")
     assert "going on with it" in said
     assert len([call for call in aws.calls if call.action == "RunInstances"]) == len(first) == 1
