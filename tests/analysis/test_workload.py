@@ -17,6 +17,7 @@ def found(data):
     return {finding.id: finding for finding in workload.findings(data)}
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(0, 1e5), min_size=4, max_size=40),
     st.floats(0, 4.9),

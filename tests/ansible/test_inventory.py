@@ -126,6 +126,7 @@ def test_script_protocol(demo):
     assert "kafka-1" in error.value.hint
 
 
+@pytest.mark.slow
 def test_graph_is_what_ansible_inventory_draws(demo, tmp_path):
     demo["stores"] = {"children": ["kafka"]}
     script = tmp_path / "source"
@@ -167,6 +168,7 @@ values = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.sampled_from(["v", "w", "ansible_x"]), values), min_size=1, max_size=3))
 def test_every_value_survives_yaml(tmp_path, variables):

@@ -172,6 +172,7 @@ def test_measuring_on_a_terminal():
     assert "cpu" in drawn(board, 60, width=40)[1]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 300), st.integers(10, 200), st.integers(1, 60), st.sets(st.integers(0, 299), max_size=5))
 def test_a_drawing_fits_its_terminal_and_keeps_who_failed(hosts, width, height, failed):

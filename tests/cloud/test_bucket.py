@@ -100,6 +100,7 @@ def test_one_that_was_not_finished_is_finished(cloud, step):
     assert not made
 
 
+@pytest.mark.slow
 def test_an_archive_goes_up_once_and_comes_down_by_the_url(plain, archive, monkeypatch):
     monkeypatch.setattr(bucket, "PART", 5 << 20)
     parts, wholes = calls(plain, "UploadPart"), calls(plain, "PutObject")

@@ -68,6 +68,7 @@ def test_deploy_asks_for_what_up_does_and_two_tags_more(labtool, asked, monkeypa
     assert played == [["kafka-0", "kafka-1", "kafka-2"]]
 
 
+@pytest.mark.slow
 def test_the_metrics_request_of_a_profile_is_valid(session):
     from datetime import UTC, datetime, timedelta
 

@@ -60,6 +60,7 @@ def test_nothing_is_ever_left(account, monkeypatch, story):
     assert told.wrong == [], told.outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["crash-after", "timeout-after"])
 @pytest.mark.parametrize("call", range(16))
 def test_each_call_of_a_launch_may_be_the_last(account, monkeypatch, call, kind):
@@ -70,6 +71,7 @@ def test_each_call_of_a_launch_may_be_the_last(account, monkeypatch, call, kind)
     assert told.faults[kind] == 1
 
 
+@pytest.mark.slow
 def test_stories_do_meet_what_they_are_about(account, monkeypatch):
     """The made-up stories do kill, interrupt and throttle, and some launches succeed."""
     outcomes, faulty = set(), set()

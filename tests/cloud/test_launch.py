@@ -189,6 +189,7 @@ def test_a_host_that_ends_while_it_starts_is_named(session, aws):
         up(session, GroupSpec("web", 1, "t3.small"))
 
 
+@pytest.mark.slow
 def test_without_the_stragglers(session, aws):
     aws.promises = Promises(silent=frozenset({"kafka-1"}))
     lab = up(session, KAFKA, at_least=2)

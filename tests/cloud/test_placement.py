@@ -144,6 +144,7 @@ def test_no_instance_profile_unless_it_is_asked_for(session, aws):
     assert "IamInstanceProfile" not in asked(aws)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "names"),
     [

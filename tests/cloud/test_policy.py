@@ -82,6 +82,7 @@ def lived(account, session, labtool, monkeypatch, tmp_path, capfd):
     return under
 
 
+@pytest.mark.slow
 def test_the_policy_is_enough(lived):
     without, within = lived(None), lived(POLICY)
     assert not DENIED & set(within.refused)

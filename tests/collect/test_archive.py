@@ -163,6 +163,7 @@ def test_a_last_line_without_an_end_is_kept(machine, tmp_path):
     assert received(tmp_path / "out", log) == b"one\nlast words"
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.text("abcé .-", min_size=1, max_size=9).filter(lambda n: n.strip(". ")), st.binary()))
 def test_any_bytes_under_any_name_survive(tmp_path_factory, collector, files):

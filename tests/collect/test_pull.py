@@ -83,6 +83,7 @@ def one_metric(start=START, end=END, **more):
     return planned([], start, end, listed=[metric], **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [100_800, 777])
 def test_every_point_of_the_window_arrives_once_however_it_is_paged(run, record, page):
     client = FakeCloudWatch(page)

@@ -117,6 +117,7 @@ def test_pages_together_are_the_whole_and_none_is_too_large(cloud, limit, order)
     assert joined == {"q0": expected, "q1": [], "q2": expected, "q3": expected}
 
 
+@pytest.mark.slow
 def test_a_page_holds_100800_points_and_no_more(cloud):
     metric = Metric("mine", "x", ())
     cloud.store.put(Datum(metric, NOW - 86400 + 60 * i, i, i, i, 1.0) for i in range(1440))

@@ -243,6 +243,7 @@ rules = st.builds(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft")
 @settings(max_examples=25, deadline=None)
 @given(st.lists(rules, max_size=4), st.lists(rules, max_size=4), st.integers(0, 3))

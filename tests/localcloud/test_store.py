@@ -30,6 +30,7 @@ points = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(points, st.sampled_from([60, 120, 300, 900]), st.integers(0, 10))
 def test_reading_is_the_statistics_of_what_was_put(tmp_path_factory, points, period, offset):

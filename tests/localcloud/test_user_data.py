@@ -149,6 +149,7 @@ def test_whatever_comes_is_a_plan_that_can_be_written_down(raw):
     json.dumps(user_data.plan(raw).document())
 
 
+@pytest.mark.slow
 @given(st.dictionaries(
     st.sampled_from(sorted({*user_data._KEYS, "runcmd", "x"})),
     st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -164,6 +164,7 @@ def role(tmp_path, shop):
     return play
 
 
+@pytest.mark.slow
 def test_the_host_fetches_what_was_published_and_nobody_sees_where(role, shop, tmp_path):
     program = tmp_path / "publish"
     program.write_text(f"#!/bin/sh\necho \"$@\" >>{tmp_path}/published\necho '{shop.url}'\n")
@@ -178,6 +179,7 @@ def test_the_host_fetches_what_was_published_and_nobody_sees_where(role, shop, t
     assert shop.asked == [None]
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_had_it_comes_over_ssh_and_is_said(role, shop):
     shop.refuse = [403]
     said = role(artifact_url=shop.url)

@@ -103,6 +103,7 @@ def test_clients_run_and_end(plan, tmp_path, monkeypatch):
     assert line.startswith("producer-perf-test --topic t")
 
 
+@pytest.mark.slow
 def test_a_consumer_that_joins_late_still_reads(plan, monkeypatch, tmp_path):
     monkeypatch.setattr(driver, "DRAIN_S", 0.3)
     monkeypatch.setenv("JOIN", "2")
@@ -119,6 +120,7 @@ def test_a_consumer_that_never_reads_is_ended(plan, monkeypatch):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_a_slow_start_takes_nothing_from_the_time_to_send(plan, monkeypatch, tmp_path):
     monkeypatch.setattr(driver, "GRACE_S", 0.3)
     tool = tmp_path / "kafka-tool"

@@ -57,11 +57,13 @@ def listed(tmp_path_factory):
     return dict(part.split("\n", 1) for part in told.split("playbook: ")[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_parses_from_any_folder(playbook, listed):
     assert "play #1" in listed[str(ROOT / "playbooks" / playbook)]
 
 
+@pytest.mark.slow
 def test_group_vars_are_found_beside_the_playbooks(tmp_path):
     words = ["-i", str(ROOT / "inventory/example.yml"), "--list", "--playbook-dir", str(ROOT / "playbooks")]
     hosts = json.loads(ansible("ansible-inventory", *words, cwd=tmp_path))["_meta"]["hostvars"]

@@ -164,6 +164,7 @@ def test_one_after_another(drive):
     assert len(rows["client-1"]) == 25
 
 
+@pytest.mark.slow
 def test_a_search_leaves_its_steps(drive, tmp_path):
     drive(mode="find-max", find_max="p90 < 500 ms", rate=50, peak=100, step_s=0.4, duration_s=10)
     *steps, answer = json.loads((tmp_path / "out/steps.json").read_text())
