@@ -1,4 +1,7 @@
-"""One labtool at a time changes a lab; the other is told who holds it."""
+"""One labtool at a time changes a lab, and one measures it; another is told who holds it.
+
+A lab that is measured may be changed: hosts join while load goes on. It may not be ended.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,16 @@ from pathlib import Path
 
 from labtool.errors import LabLockedError
 
+CHANGE, MEASURE = "lock", "measuring"
+
 
 @contextmanager
-def hold(folder: Path, lab: str) -> Iterator[None]:
-    """Hold the lab for the time of the block; `LabLockedError` says who else does.
+def hold(folder: Path, lab: str, what: str = CHANGE) -> Iterator[None]:
+    """Hold the lab, to CHANGE or to MEASURE it, for the time of the block; `LabLockedError` says who else does.
 
     The kernel frees the lock when its holder dies, however it dies: nothing is ever left locked.
     """
-    path = folder / "lock"
+    path = folder / what
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

@@ -18,3 +18,8 @@ def test_it_is_free_afterwards_even_after_an_error(tmp_path):
         raise ValueError
     with lock.hold(tmp_path, "one"):
         pass
+
+
+def test_a_lab_that_is_measured_may_be_changed_but_not_measured_by_two(tmp_path):
+    with lock.hold(tmp_path, "one", lock.MEASURE), lock.hold(tmp_path, "one"), pytest.raises(LabLockedError):
+        lock.hold(tmp_path, "one", lock.MEASURE).__enter__()

@@ -122,7 +122,8 @@ def down(
         failed: list[LabtoolError] = []
         for name in names:
             try:
-                with lock.hold(keys.lab_folder(session, name), name):
+                folder = keys.lab_folder(session, name)
+                with lock.hold(folder, name), lock.hold(folder, name, lock.MEASURE):
                     counts[name] = end.down(session, name, display)
             except LabtoolError as error:
                 failed.append(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ class Work:
     display: Display
     lab: Lab
     options: Options
+    change: ExitStack  # until it is closed nobody else may change the lab
 
 
 @contextmanager
@@ -61,8 +62,20 @@ def held(
             find.existing(session, chosen.lab)
         else:
             session = connect(chosen, display, ssh_from=ssh_from)
-        with lock.hold(keys.lab_folder(session, chosen.lab), chosen.lab):
-            yield Work(chosen, session, display, find.find_lab(session, chosen.lab), options)
+        with ExitStack() as change:
+            change.enter_context(lock.hold(keys.lab_folder(session, chosen.lab), chosen.lab))
+            yield Work(chosen, session, display, find.find_lab(session, chosen.lab), options, change)
+
+
+@contextmanager
+def measuring(work: Work) -> Iterator[None]:
+    """Hold the lab for a measurement: from now on others may change it, as a deploy of more hosts does, not end it."""
+    from labtool import lock
+    from labtool.cloud import keys
+
+    with lock.hold(keys.lab_folder(work.session, work.settings.lab), work.settings.lab, lock.MEASURE):
+        work.change.close()
+        yield
 
 
 def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool, at_least: int | None = None) -> Lab:

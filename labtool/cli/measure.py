@@ -196,18 +196,19 @@ def measure(
             )
         if workload:
             lab = launching.bring_up(work, workload.groups(values), yes=yes)
-        measured = of_lab(
-            work,
-            lab,
-            deployed,
-            workload,
-            values,
-            seconds=seconds,
-            past=past,
-            warmup=warmup,
-            name=name,
-            metrics=metrics,
-        )
+        with launching.measuring(work):
+            measured = of_lab(
+                work,
+                lab,
+                deployed,
+                workload,
+                values,
+                seconds=seconds,
+                past=past,
+                warmup=warmup,
+                name=name,
+                metrics=metrics,
+            )
         draw(measured.directory, work.display)
     tell(measured.directory, json=json)
     if measured.failure is not None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -25,7 +25,7 @@ from labtool.ansible import inventory
 from labtool.ansible.command import Strategy
 from labtool.ansible.events import Observer
 from labtool.ansible.runner import run_playbook
-from labtool.cloud import bill, interruption, keys, price_list
+from labtool.cloud import bill, find, interruption, keys, price_list
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
 from labtool.dataset.run import HostRecord, MetricsRecord, RunDirectory, RunRecord
@@ -165,8 +165,18 @@ def _measure(
             if cancel.is_set():
                 journal.missing("the whole window", f"it was ended early by {early.why}")
         journal.save()
+    _note_joined(session, lab, journal)
     gathering.gather(session, access, lab, journal, watcher)
     return failure
+
+
+def _note_joined(session: Session, lab: Lab, journal: Journal) -> None:
+    """Name the hosts that a deploy has added since: they are not part of this run."""
+    with suppress(LabtoolError):  # an API that does not answer costs no measurement
+        known = {host.name for host in lab.hosts}
+        for host in find.find_lab(session, lab.name).running:
+            if host.name not in known:
+                journal.missing("what it did", "it joined the lab in the window", host.name)
 
 
 def _go_on(cancel: threading.Event) -> None:
