@@ -14,7 +14,6 @@ import asyncio
 import csv
 import json
 import math
-import multiprocessing
 import re
 import signal
 import subprocess
@@ -32,7 +31,7 @@ import h2load
 from arrivals import Piece, even, from_points, mean_rate, poisson, profile
 from find_max import Objective, Search, objectives, step_seconds
 from http_replay import Client, Log, Request, Settings, Target, one_after_another, replay, run
-from load_unit import Driver, Plan, note
+from load_unit import Driver, Plan, in_processes, note
 
 UNIT = "labtool-http-load.service"
 OURS_FASTEST = (
@@ -60,21 +59,7 @@ def drive(plan: Plan) -> int:
     if plan["mode"] == "ab":
         return drive_ab(plan)
     work = {"open": send_open, "sequential": send_sequential, "find-max": send_find_max}[plan["mode"]]
-    fork = multiprocessing.get_context("fork")
-    count = plan["clients"] if plan["mode"] == "open" else 1
-    clients = [fork.Process(target=work, args=(plan, index)) for index in range(count)]
-
-    def stop(*_: object) -> None:
-        for client in clients:
-            if client.is_alive():
-                client.terminate()
-
-    for client in clients:
-        client.start()
-    signal.signal(signal.SIGTERM, stop)
-    for client in clients:
-        client.join()
-    return 1 if any(client.exitcode for client in clients) else 0
+    return in_processes(work, plan if plan["mode"] == "open" else plan | {"clients": 1})
 
 
 # What is sent
