@@ -16,9 +16,10 @@ as_root() {
 
 # --- system packages -------------------------------------------------------------------------------------------------
 # The local cloud: an engine, its network, the image's builder, each host's own /proc. The rest: SSH, sadf to read the
-# hosts' counters, Maven for jars where the project's own site is out of reach, a browser for the report's tests.
+# hosts' counters, Maven for jars where the project's own site is out of reach, git for sites and programs that are commits, a
+# browser for the report's tests.
 packages="podman runc netavark iptables nftables uidmap mmdebstrap lxcfs fuse3 iproute2 openssh-client sysstat zstd
- ca-certificates python3 python3-venv maven chromium poppler-utils"
+ ca-certificates git python3 python3-venv maven chromium poppler-utils"
 
 missing=""
 for package in $packages; do
