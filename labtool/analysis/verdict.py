@@ -66,6 +66,10 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
         return Verdict("note", "Unthrottled", sentence)
     offered = fmt.rate(load.offered, load.noun)
     failed = load.errors or 0
+    if failed and failed >= (load.operations or 0):
+        # Whose fault the rest is, nobody can tell from answers that there were not.
+        how = said["load.errors"].sentence.partition(": ")[2].rstrip(".") or f"all {fmt.count(failed)} failed"
+        return Verdict("problem", "All failed", f"None of the {load.noun} succeeded: {how}.")
     late = said.get("load.generator")
     if load.interval is None and load.intervals < FEWEST_INTERVALS:
         sentence = (

@@ -126,6 +126,8 @@ def test_nothing_succeeded():
     found = said(web_run(single))
     assert found["latency.none"].severity == "refused"
     assert "100 of 100 requests failed (100 %): 100 timed out" in found["load.errors"].sentence
+    verdict = analyse(web_run(single)).verdict
+    assert (verdict.label, verdict.sentence) == ("All failed", "None of the requests succeeded: 100 timed out.")
 
 
 def test_the_walk_meets_each_stall_once():

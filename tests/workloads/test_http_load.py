@@ -172,6 +172,29 @@ def test_a_search_leaves_its_steps(drive, tmp_path):
     assert all(step["held"] for step in steps) and answer == {"answer": {"held": 100, "failed": None}}
 
 
+@pytest.mark.parametrize(
+    ("rate", "connections", "apart"),
+    [(2.0, 4, ("-r1", "500ms")), (800.0, 16, ("-r1", "1ms")), (20_000.0, 400, ("-r20", "1ms"))],
+)
+def test_h2loads_connections_are_made_apart(tmp_path, monkeypatch, rate, connections, apart):
+    commands = []
+
+    class Program:
+        def __init__(self, command, **_):
+            commands.append(command)
+            log = next(word for word in command if word.startswith("--log-file=")).partition("=")[2]
+            (tmp_path / log).write_text("1000000\t200\t500\n")
+
+        def communicate(self, timeout):
+            return "", ""
+
+    monkeypatch.setattr(h2load.subprocess, "Popen", Program)
+    monkeypatch.setattr(h2load.signal, "signal", lambda *_: None)
+    made = plan(rate=rate)
+    h2load.send(made, rate, 0, 1, 2.0, 0.0, tmp_path / "client-1.requests.csv.gz")
+    assert {apart[0], f"--rate-period={apart[1]}", f"-c{connections}"} <= set(commands[0])
+
+
 def test_h2loads_log_becomes_ours(tmp_path):
     raw, out = tmp_path / "h2load.log", tmp_path / "out.csv.gz"
     # Three of four were sent, the second late; the third failed.
