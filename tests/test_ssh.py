@@ -111,6 +111,7 @@ def fast(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fast")
 def test_what_does_not_listen_to_sigterm_is_killed(remote):
     ran = remote("trap '' TERM; echo $$ >$HERE/pid1; while :; do sleep 1; done")

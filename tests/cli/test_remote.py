@@ -35,6 +35,7 @@ def test_results_come_in_the_hosts_order_with_both_outputs():
     assert [(r.host, r.code, r.output) for r in results] == [(f"web-{n}", 4, "out\nerr\n") for n in range(3)]
 
 
+@pytest.mark.slow
 def test_after_the_deadline_the_command_has_ended_on_the_host(tmp_path):
     began = time.monotonic()
     (result,) = run_everywhere(ACCESS, hosts(1), f"echo begun; echo $$ >{tmp_path}/pid; sleep 60; echo late", 1.0)
@@ -43,6 +44,7 @@ def test_after_the_deadline_the_command_has_ended_on_the_host(tmp_path):
     assert until(lambda: not lives(int((tmp_path / "pid").read_text())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, INTERRUPTED), (9, -9)])
 def test_a_command_ends_on_its_hosts_however_labtool_does(tmp_path, number, code):
     line = f"echo $$ >>{tmp_path}/pids; sleep 60"

@@ -136,6 +136,7 @@ def test_the_hosts_reach_the_same_endpoint_at_another_address():
     assert link.startswith("http://198.18.0.1:1/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&")
 
 
+@pytest.mark.slow
 def test_it_goes_with_all_that_it_holds_and_again(plain, archive):
     publish.publish(plain, "paper", archive, sha512(archive))
     home = bucket.of_lab(plain, "paper")
@@ -158,6 +159,7 @@ def test_down_looks_for_what_was_about_to_be_made(cloud, archive, monkeypatch):
     assert Journal(keys.lab_folder(cloud, "paper")).buckets == {bucket.of_lab(cloud, "paper").name}
 
 
+@pytest.mark.slow
 def test_down_removes_it_and_looks_again(session, monkeypatch):
     from labtool.cloud import end, keys
     from labtool.progress import Silent

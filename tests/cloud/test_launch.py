@@ -221,6 +221,7 @@ def test_hosts_end_themselves_though_labtool_never_runs_again(session, aws):
     assert [left for left in aws.ec2.left() if left.startswith(("i-", "vol-"))] == []
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 200)).map(sorted))
 def test_indexes_come_back_from_their_tag(indexes):
     assert tags.parse_indexes(tags.index_text(indexes)) == indexes

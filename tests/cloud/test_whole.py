@@ -15,6 +15,8 @@ from labtool.errors import AnsibleError, StoppedError
 from labtool.experiment import deploy
 from labtool.experiment import profile as profiling
 
+pytestmark = pytest.mark.slow
+
 PRICE = "1 host costs $0.026 per hour (list prices of us-east-1"
 
 

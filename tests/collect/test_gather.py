@@ -123,6 +123,7 @@ def test_a_stream_that_is_cut_keeps_what_came(run, access, host, machine, hooks)
     assert got.hosts["kafka-0"].manifest is None
 
 
+@pytest.mark.slow
 def test_a_host_that_hangs_is_given_up(run, access, host, machine, hooks):
     machine("kafka-0")
     hooks("kafka-1", "exec sleep 60")
@@ -179,6 +180,7 @@ def test_no_hosts_is_no_work(run, access):
     assert gather.gather(access, [], run, START, END).missing == []
 
 
+@pytest.mark.slow
 def test_the_cost_at_the_start_is_kept(run, access, host, machine, hooks):
     machine("kafka-0")
     hooks("kafka-1", "echo '{\"cpu_s\": 1}'")

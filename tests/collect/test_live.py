@@ -62,6 +62,7 @@ def test_a_banner_is_not_a_sample_and_a_dying_host_is_lost(access, host, hooks):
     sampler.close()
 
 
+@pytest.mark.slow
 def test_a_host_that_does_not_answer_is_no_reason_to_wait(access, host, hooks):
     hooks("h", "trap '' TERM; sleep 60 & wait")
     with LiveSampler(access, [host("h")]) as sampler:

@@ -98,6 +98,7 @@ def test_histograms_can_be_merged(left, tmp_path):
     assert whole.get_value_at_percentile(100) == pytest.approx(999_000, rel=0.001)
 
 
+@pytest.mark.slow
 def test_a_log_that_was_cut_gives_its_whole_lines(left, tmp_path):
     folder = left([(at, at, at + 10, 200, "", False) for at in range(20_000)])
     file = folder / "client-1.requests.csv.gz"

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def run(monkeypatch, tmp_path, lab, watcher, access):
         doing = {"running_everywhere": nothing, "clocks": nothing, "observe": nothing, "gather": gather} | parts
         monkeypatch.setattr(profile.keys, "access", lambda session, lab: access)
         monkeypatch.setattr(profile.keys, "learn", nothing)
+        monkeypatch.setattr(profile.find, "find_lab", lambda session, name: doing.get("after", lab))
         monkeypatch.setattr(profile, "running_everywhere", doing["running_everywhere"])
         monkeypatch.setattr(profile.gathering, "measure_clocks", doing["clocks"])
         monkeypatch.setattr(profile.observer, "observe", doing["observe"])
@@ -92,6 +94,14 @@ def test_a_whole_window_misses_nothing(run, tmp_path):
     kept = record(tmp_path)
     assert kept.missing == [] and kept.cloud == "local"
     assert 0.05 < (kept.window_end - kept.window_start).total_seconds() < 2
+
+
+def test_a_host_that_joined_in_the_window_is_named(run, tmp_path, lab):
+    joined = replace(lab.hosts[0], name="kafka-1", index=1)
+    run(after=replace(lab, hosts=(*lab.hosts, joined)))
+    assert [(each.host, each.why) for each in record(tmp_path).missing] == [
+        ("kafka-1", "it joined the lab in the window")
+    ]
 
 
 def test_ctrl_c_in_the_window_ends_it_and_gathers(run, tmp_path, watcher):

@@ -23,6 +23,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(values)
 def test_what_is_encoded_is_decoded_again(value):
     again = cbor.loads(cbor.dumps(value))
@@ -30,6 +31,7 @@ def test_what_is_encoded_is_decoded_again(value):
     assert type(again) is type(value)
 
 
+@pytest.mark.slow
 @given(values)
 def test_a_cut_item_is_refused(value):
     encoded = cbor.dumps(value)

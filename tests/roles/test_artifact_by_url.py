@@ -79,6 +79,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(shop, tmp_path):
     assert shop.asked == [None, "bytes=100000-", "bytes=150000-"]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, 300), max_size=4), ranges=st.booleans(), size=st.integers(1, 300))
 def test_whatever_breaks_the_archive_is_whole(tmp_path_factory, cuts, ranges, size):

@@ -129,6 +129,7 @@ def drive(server, tmp_path):
     return go
 
 
+@pytest.mark.slow
 def test_clients_share_the_rate_and_take_turns(drive, server, tmp_path):
     done, rows = drive(rate=60, clients=2)
     assert done.returncode == 0, done.stderr
@@ -140,6 +141,7 @@ def test_clients_share_the_rate_and_take_turns(drive, server, tmp_path):
     assert (known["offered_rate"], known["loop"], known["requests"]) == (30, "open", 30)
 
 
+@pytest.mark.slow
 def test_rows_take_turns_in_paths_and_bodies(drive, server, tmp_path):
     (tmp_path / "fields").write_text("user,age\nann b,5\nbob,6\n")
     (tmp_path / "body").write_text("age={age}")
@@ -154,11 +156,13 @@ def test_rows_take_turns_in_paths_and_bodies(drive, server, tmp_path):
     assert sorted(asked) == [(b"/u/ann%20b", b"age=5")] * 2 + [(b"/u/bob", b"age=6")] * 2
 
 
+@pytest.mark.slow
 def test_the_warm_up_is_marked(drive):
     _, rows = drive(rate=20, warmup_s=0.5)
     assert [row["warmup"] for row in rows["client-1"]].count("1") == 10
 
 
+@pytest.mark.slow
 def test_one_after_another(drive):
     _, rows = drive(mode="sequential", requests=25)
     assert len(rows["client-1"]) == 25

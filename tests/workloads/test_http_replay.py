@@ -142,6 +142,7 @@ def test_the_end_of_the_time_ends_the_sending(send):
     assert told["cut"] and len(rows) == 20
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_and_keeps_what_was_done(send):
     threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGTERM)).start()
     began = time.monotonic()
@@ -150,6 +151,7 @@ def test_sigterm_ends_it_and_keeps_what_was_done(send):
     assert sum(1 for row in rows if row["error"] == "stopped") == 1 and len(rows) > 5
 
 
+@pytest.mark.slow
 def test_a_stall_is_in_the_latencies_of_all_that_were_due_in_it(send, server):
     def requests():
         for k in range(100):
