@@ -79,6 +79,13 @@ def test_more_hosts_and_clients_can_send_more():
     assert (made["host"], made["host_index"], made["hosts"]) == ("load-1", 1, 2)
 
 
+def test_h2load_is_asked_for_only_where_it_sends():
+    assert not plan(rate=100)["needs_h2load"]
+    assert plan(rate=100, http2=True, url="http://web-0/")["needs_h2load"]
+    assert plan(rate=9000)["needs_h2load"] and not plan(rate=9000, clients=9)["needs_h2load"]
+    assert not plan(rate=9000, mode="ab")["needs_h2load"]
+
+
 def test_tables_and_templates_agree(tmp_path):
     table = tmp_path / "users.csv"
     table.write_text("user,age\nann,5\n")

@@ -117,6 +117,12 @@ def test_headers_bodies_and_ids(send, server):
     assert {b"X-A: b", b"Content-Length: 9", f"X-Request-Id: {row['id']}".encode()} <= set(lines)
 
 
+def test_ids_are_not_those_of_an_earlier_run(send):
+    first = {row["id"] for row in send([get("/a", k * 0.001) for k in range(5)])[1]}
+    again = {row["id"] for row in send([get("/a", k * 0.001) for k in range(5)])[1]}
+    assert len(first | again) == 10
+
+
 def test_a_follow_up_comes_after_its_answer(send, server):
     follow = replayer.Request(0.2, "GET", "/update", "update")
     told, rows = send([get("/slow/0.1", follow=follow), get("/other", 0.05), get("/last", 0.5)])

@@ -340,6 +340,8 @@ class Client:
         self.most_open = 0
         self.cut = False  # not all was sent
         self.waited = 0  # requests that had to wait for a connection
+        # A server's log may still have the requests of a run before this one, by a client of the same name.
+        self._name = f"{settings.name}-{round(start_at * 1000):x}"
         self._zero_us = start_at * 1e6
         self._start = time.monotonic() + start_at - time.time()
         self._idle: dict[Target, deque[_Connection]] = {target: deque() for target in settings.targets}
@@ -429,7 +431,7 @@ class Client:
     def _begin(self, request: Request, due: float) -> None:
         target = self.settings.targets[self._number % len(self.settings.targets)]
         self._number += 1
-        flight = _Flight(request, f"{self.settings.name}-{self._number}", due, target)
+        flight = _Flight(request, f"{self._name}-{self._number}", due, target)
         flight.data = self._bytes(flight)
         idle = self._idle[target]
         while idle:

@@ -14,9 +14,9 @@ from ansible.errors import AnsibleFilterError
 
 FILES = Path(__file__).resolve().parents[1] / "files"
 sys.path.insert(0, str(FILES))
-import arrivals  # noqa: E402
 import find_max  # noqa: E402
 import h2load  # noqa: E402
+import http_load  # noqa: E402
 
 FASTEST_OURS = 5_000.0  # requests/s of one client: what a core does, measured (docs/measuring.md)
 FASTEST_H2LOAD = 100_000.0
@@ -81,7 +81,9 @@ def http_load_plan(
         "warmup_s": float(variables.get("labtool_warmup_s", 0)),
     }
     check(plan, Path(given("fields", "")) if given("fields", "") else None)
-    plan["needs_h2load"] = mode == "open" and not wanted and plan["generator"] != "replay"
+    plan["needs_h2load"] = (
+        plan["mode"] == "open" and http_load.generator_of(plan, http_load.pieces_of(plan)) == "h2load"
+    )
     return plan
 
 
@@ -167,11 +169,7 @@ def check(plan: Mapping[str, Any], fields: Path | None) -> None:
     columns(plan, fields)
     if plan["mode"] != "open":
         return
-    pieces = (
-        arrivals.from_points(plan["points"], plan["duration_s"])
-        if plan["points"]
-        else arrivals.profile(plan["profile"], plan["duration_s"], plan["rate"], plan["peak"], plan["steps"])
-    )
+    pieces = http_load.pieces_of(dict(plan))
     each = max(max(piece.first, piece.last) for piece in pieces) / (plan["hosts"] * plan["clients"])
     ours = plan["generator"] == "replay" or (plan["generator"] == "auto" and bool(h2load.cannot(dict(plan))))
     most = FASTEST_OURS if ours else FASTEST_H2LOAD
