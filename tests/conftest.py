@@ -1,6 +1,7 @@
 """What all tests share: no network but loopback, no credentials but made-up ones, no files outside tmp_path.
 
-Tests on hosts share one local cloud of their own, beside any other, and `labtool` run as a user runs it.
+Tests on hosts share one local cloud of their own, beside any other, and `labtool` run as a user runs it. Where several
+processes test (`pytest -n 2`), each has its own, and the tests of a module stay together.
 """
 
 from __future__ import annotations
@@ -50,20 +51,31 @@ def _isolated(monkeypatch, _homes, request):
         monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
 
 
+def pytest_collection_modifyitems(items):
+    """Keep together, where several processes test, what shares hosts: a module, and all of the conformance suite."""
+    for item in items:
+        if item.get_closest_marker("hosts"):
+            conformance = item.get_closest_marker("conformance") is not None
+            item.add_marker(pytest.mark.xdist_group("conformance" if conformance else item.path.stem))
+
+
 class Labtool:
     """The command line, in a folder and environment of its own."""
 
     def __init__(self, folder: Path) -> None:
+        number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
         self.folder = folder
+        self.cloud = f"labtest{number}"
+        self.subnet = f"198.19.{16 * number}.0/20"
         mine = {key: value for key, value in os.environ.items() if not key.startswith(("LABTOOL_", "AWS_"))}
         self.env = {
             **mine,
             "LABTOOL_CLOUD": "local",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "LABTOOL_HOME": str(folder / "home"),
-            "LABTOOL_LOCAL_NAME": "labtest",
-            "LABTOOL_LOCAL_SUBNET": "198.19.0.0/18",
-            "LABTOOL_LOCAL_PORT": "4610",
+            "LABTOOL_LOCAL_NAME": self.cloud,
+            "LABTOOL_LOCAL_SUBNET": self.subnet,
+            "LABTOOL_LOCAL_PORT": str(4610 + number),
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
@@ -126,37 +138,34 @@ def labtool(tmp_path_factory):
     yield program
     program.run("down", "--all")
     program.run("cloud", "stop")
-    left = left_behind()
+    left = left_behind(program)
     assert not left, left
 
 
-def left_behind() -> list[str]:
+def left_behind(program: Labtool) -> list[str]:
     """Return what the tests' local cloud should not have left on this machine."""
+    name, subnet = program.cloud, program.subnet.partition("/")[0]
 
     def out(*words: str) -> str:
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
     found = [
-        f"container {line}" for line in out("podman", "ps", "-a", "--format", "{{.Names}}").split() if "labtest" in line
+        f"container {line}" for line in out("podman", "ps", "-a", "--format", "{{.Names}}").split() if name in line
     ]
     found += [
-        f"network {line}"
-        for line in out("podman", "network", "ls", "--format", "{{.Name}}").split()
-        if "labtest" in line
+        f"network {line}" for line in out("podman", "network", "ls", "--format", "{{.Name}}").split() if name in line
     ]
-    found += [f"link {line}" for line in out("ip", "-o", "link").splitlines() if "labtest" in line]
-    found += [
-        f"route {line}" for line in out("ip", "route", "show", "table", "all").splitlines() if "198.19.0.0" in line
-    ]
-    found += [f"rule {line}" for line in out("ip", "rule").splitlines() if "labtest" in line]
-    found += [f"nft {line}" for line in out("nft", "list", "tables").splitlines() if "labtest" in line]
-    found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if "labtest" in line]
+    found += [f"link {line}" for line in out("ip", "-o", "link").splitlines() if name in line]
+    found += [f"route {line}" for line in out("ip", "route", "show", "table", "all").splitlines() if subnet in line]
+    found += [f"rule {line}" for line in out("ip", "rule").splitlines() if name in line]
+    found += [f"nft {line}" for line in out("nft", "list", "tables").splitlines() if name in line]
+    found += [f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if name in line]
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if "labtool.localcloud" in command and "labtest" in command:
+            if "labtool.localcloud" in command and name in command:
                 found.append(f"process {folder.name}: {command}")
     return found

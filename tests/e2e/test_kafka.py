@@ -186,7 +186,7 @@ def test_a_host_that_dies_in_the_window_is_named_and_deploy_repairs(labtool, dep
     victim = next(h for h in labtool.json("status", *LAB)[0]["hosts"] if h["name"] == "kafka-3")
     watching = labtool.start("profile", *LAB, "--minutes", "0.6")
     time.sleep(15)
-    subprocess.run(["podman", "kill", f"labtest-{victim['instance_id']}"], capture_output=True, check=True)
+    subprocess.run(["podman", "kill", f"{labtool.cloud}-{victim['instance_id']}"], capture_output=True, check=True)
     _, err = watching.communicate(timeout=180)
     assert watching.returncode == 0, err
     run = labtool.folder / "runs" / "kafka" / "latest"
@@ -222,6 +222,7 @@ def test_a_second_labtool_on_the_same_lab_is_told_who_holds_it(labtool, deployed
 
 
 def test_down_ends_everything(labtool, deployed):
+    held = [f"{labtool.cloud}-{host['instance_id']}" for host in labtool.json("status", *LAB)[0]["hosts"]]
     assert "nothing is left" in labtool.run("down", *LAB).stdout
     assert labtool.json("status", *LAB) in (
         [],
@@ -230,7 +231,7 @@ def test_down_ends_everything(labtool, deployed):
     names = subprocess.run(
         ["podman", "ps", "-a", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
     ).stdout
-    assert "labtest" not in names
+    assert held and not [name for name in held if name in names]
 
 
 def ids(labtool) -> dict[str, str]:

@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-CLOUD = "labtest"  # the local cloud of the tests
 MITOGEN = "mitogen_linear"
 
 
@@ -24,6 +23,7 @@ class LabHost:
     """A host that a test may do with as it likes."""
 
     name: str
+    container: str
     address: str
     user: str
     ssh_args: str
@@ -44,7 +44,7 @@ class LabHost:
 
     def power_off(self) -> None:
         """Let the host die as a machine does that lost its power."""
-        subprocess.run(["podman", "kill", f"{CLOUD}-{self.name}"], capture_output=True, check=True)
+        subprocess.run(["podman", "kill", self.container], capture_output=True, check=True)
 
 
 def launched(labtool, lab: str, count: int) -> list[LabHost]:
@@ -54,6 +54,7 @@ def launched(labtool, lab: str, count: int) -> list[LabHost]:
     return [
         LabHost(
             name=host["instance_id"],
+            container=f"{labtool.cloud}-{host['instance_id']}",
             address=host["address"],
             user=variables[host["name"]]["ansible_user"],
             ssh_args=variables[host["name"]]["ansible_ssh_common_args"],
