@@ -21,8 +21,7 @@ from pathlib import Path
 from labtool import content
 from labtool.ansible import inventory
 from labtool.ansible.runner import run_playbook
-from labtool.cli.connect import settings
-from labtool.cli.lab import reach
+from labtool.cli.connect import reach, settings
 
 LABTOOL = Path(sysconfig.get_path("scripts")) / "labtool"
 LAB = "bench-many"

@@ -17,7 +17,7 @@ def main() -> None:
     # Python puts this file's folder first, where `import labtool` would find this file again.
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
     try:
-        from labtool.cli.inventory import script  # noqa: PLC0415
+        from labtool.cli.script import answer  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "labtool":
             raise
@@ -30,7 +30,7 @@ def main() -> None:
             f"labtool is not installed for {sys.executable}\n"
             "  activate the environment it is in (. .venv/bin/activate), or: pip install labtool"
         )
-    script(sys.argv[1:])
+    answer(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From settings to a session: the one place where the local cloud and AWS part ways."""
+"""From settings to a session and a lab's hosts: the one place where the local cloud and AWS part ways."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from labtool.cloud.session import Session
     from labtool.config import Settings
     from labtool.progress import Progress
+    from labtool.ssh import Access
+    from labtool.topology import Lab
 
 
 def settings(**flags: Any) -> Settings:
@@ -82,6 +84,20 @@ def connect_existing(chosen: Settings, progress: Progress) -> Session:
                 "`labtool deploy kafka-cluster` or `labtool up GROUP=COUNT` starts it",
             )
     return connect(chosen, progress)
+
+
+def reach(chosen: Settings) -> tuple[Lab, Access]:
+    """Return the running lab and the access to it, host keys known."""
+    from labtool.cli.display import Display
+    from labtool.cloud import find, keys, network
+
+    with Display() as display:
+        session = connect_existing(chosen, display)
+        found = find.need_hosts(find.existing(session, chosen.lab))
+        access = keys.need_key(session, found.name)
+        network.admit_if_silent(session, found, access, display)
+        keys.learn(session, found.name, found.running)
+    return found, access
 
 
 def connect_running(chosen: Settings, progress: Progress) -> Session | None:

@@ -257,7 +257,7 @@ def ssh(
 ) -> None:
     """Log in to a host, or run a command on it."""
     from labtool import ssh as remote
-    from labtool.cli.connect import settings
+    from labtool.cli.connect import reach, settings
 
     chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
     found, access = reach(chosen)
@@ -285,7 +285,7 @@ def exec_(
     Fails if it fails on any of them.
     """
     from labtool.cli import render
-    from labtool.cli.connect import settings
+    from labtool.cli.connect import reach, settings
     from labtool.cli.remote import run_everywhere
 
     chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
@@ -321,7 +321,7 @@ def cp(
 
     From several hosts, each gets a folder of its own.
     """
-    from labtool.cli.connect import settings
+    from labtool.cli.connect import reach, settings
     from labtool.cli.remote import copy
 
     chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
@@ -336,21 +336,6 @@ def cp(
 def shell_line(words: Sequence[str]) -> str:
     """Return what the host's shell gets: one word is a line as it stands, several are a command and its arguments."""
     return words[0] if len(words) == 1 else shlex.join(words)
-
-
-def reach(chosen: Any) -> tuple[Any, Any]:
-    """Return the running lab and the access to it, host keys known."""
-    from labtool.cli.connect import connect_existing
-    from labtool.cli.display import Display
-    from labtool.cloud import find, keys, network
-
-    with Display() as display:
-        session = connect_existing(chosen, display)
-        found = find.need_hosts(find.existing(session, chosen.lab))
-        access = keys.need_key(session, found.name)
-        network.admit_if_silent(session, found, access, display)
-        keys.learn(session, found.name, found.running)
-    return found, access
 
 
 def select(lab: Any, names: str | None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""One boto3 session per command, and every client made from it the same way."""
+"""One session of botocore per command, and every client made from it the same way."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Target:
 
 @dataclass
 class Session:
-    """A boto3 session and its clients."""
+    """A session of botocore and its clients, which are boto3's."""
 
     target: Target
     _clients: dict[tuple[str, int], Any] = field(default_factory=dict)
-    _boto: Any = None
+    _core: Any = None
     _paces: dict[str, Pace] = field(default_factory=dict)
 
     def client(self, service: str, attempts: int = ATTEMPTS) -> Any:
@@ -72,28 +72,30 @@ class Session:
         return self._paces.setdefault(action, Pace(per_s, burst))
 
     def _make(self, service: str, attempts: int) -> Any:
-        import boto3
         import botocore.session
         from botocore.config import Config
 
         from labtool.cloud import answers
 
-        if self._boto is None:
+        if self._core is None:
             with told_clearly("reading the AWS settings"):
                 core = botocore.session.get_session()
                 core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=answers.timestamp)
-                self._boto = boto3.Session(
-                    botocore_session=core,
-                    region_name=self.target.region,
-                    aws_access_key_id=self.target.access_key,
-                    aws_secret_access_key=self.target.secret_key,
-                )
-            if self._boto.get_credentials() is None:
+                core.set_config_variable("region", self.target.region)
+                if self.target.access_key and self.target.secret_key:
+                    core.set_credentials(self.target.access_key, self.target.secret_key)
+                self._core = core
+            if core.get_credentials() is None:
                 raise CloudError(
                     "there are no AWS credentials",
                     "run `aws configure`, set AWS_PROFILE, or leave out --cloud aws to work on this machine",
                 )
-        client = self._boto.client(
+        make = self._core.create_client
+        if service == "s3":  # boto3's has the transfers of files; what they need takes a tenth of a second to load
+            import boto3
+
+            make = boto3.Session(botocore_session=self._core).client
+        client = make(
             service,
             region_name=ANSWERED_IN.get(service),
             endpoint_url=self.target.endpoint_url,

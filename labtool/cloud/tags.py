@@ -44,9 +44,10 @@ def time_text(moment: datetime) -> str:
 def parse_time(text: str | None) -> datetime | None:
     """Read a tag's time; None where there is none or it is no time."""
     try:
-        return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        found = datetime.fromisoformat(text or "")
     except ValueError:
         return None
+    return found.astimezone(UTC) if found.tzinfo else None
 
 
 def index_of(instance: Mapping[str, Any]) -> int:

@@ -53,9 +53,9 @@ def test_a_command_ends_on_its_hosts_however_labtool_does(tmp_path, number, code
         "from labtool.__main__ import main\n"
         "from tests.cli.test_remote import ACCESS, hosts\n"
         "from labtool.cli.remote import run_everywhere\n"
-        "import labtool.cli.lab as lab\n"
+        "import labtool.cli.connect as connect\n"
         "from labtool.topology import Lab\n"
-        "lab.reach = lambda chosen: (Lab('one', 'us-east-1', tuple(hosts(2))), ACCESS)\n"
+        "connect.reach = lambda chosen: (Lab('one', 'us-east-1', tuple(hosts(2))), ACCESS)\n"
         f"sys.argv = ['labtool', 'exec', {line!r}]\n"
         "main()\n"
     )

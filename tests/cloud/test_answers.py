@@ -12,7 +12,7 @@ from botocore.utils import parse_timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labtool.cloud.answers import quicken, timestamp
+from labtool.cloud.answers import UNREAD, quicken, timestamp
 from labtool.cloud.session import Session, Target
 
 ITEM = """<item><reservationId>r-1</reservationId><ownerId>123456789012</ownerId><groupSet/><instancesSet><item>
@@ -24,6 +24,7 @@ ITEM = """<item><reservationId>r-1</reservationId><ownerId>123456789012</ownerId
 <cpuOptions><coreCount>2</coreCount></cpuOptions><maintenanceOptions/>
 <blockDeviceMapping><item><deviceName>/dev/xvda</deviceName><ebs><volumeId>vol-1</volumeId><deleteOnTermination>true
 </deleteOnTermination><attachTime>2026-07-01T12:00:01.000Z</attachTime></ebs></item></blockDeviceMapping>
+<networkInterfaceSet><item><networkInterfaceId>eni-1</networkInterfaceId></item></networkInterfaceSet>
 </item></instancesSet></item>""".replace("\n</deleteOnTermination>", "</deleteOnTermination>")
 
 
@@ -62,6 +63,8 @@ def document(items, token=""):
 def test_instances_are_read_as_botocore_reads_them(body):
     plain = answering(200, body, quick=False).describe_instances()
     quick = answering(200, body, quick=True).describe_instances()
+    for instance in (each for reservation in plain["Reservations"] for each in reservation["Instances"]):
+        assert all(instance.pop(name) for name in UNREAD)
     assert quick == plain
     assert len(quick["Reservations"]) == body.count("<reservationId>")
 
