@@ -51,6 +51,7 @@ def _isolated(monkeypatch, _homes, request):
         monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Keep together, where several processes test, what shares hosts: a module, and all of the conformance suite."""
     for item in items:

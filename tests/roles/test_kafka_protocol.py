@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -220,6 +221,19 @@ def test_the_next_endpoint_is_asked(broker):
     good = broker({18: VERSIONS})
     with kafka.connect_any([("127.0.0.1", 1), ("127.0.0.1", good.port)]) as connection:
         assert connection.api_versions() == {3: (0, 12)}
+
+
+def test_a_request_may_take_the_time_that_the_broker_was_given_for_it(broker):
+    def slowly(_port):
+        time.sleep(0.2)
+        return kafka.Writer().pack("i", 0).pack("i", 1).string("t").pack("h", 0).bytes()
+
+    slow = broker({20: slowly})
+    with kafka.Connection("127.0.0.1", slow.port, timeout=0.05) as connection:
+        connection.delete_topic("t", timeout_s=5.0)
+    with kafka.Connection("127.0.0.1", slow.port, timeout=0.05) as connection:
+        with pytest.raises(kafka.KafkaError, match="stopped answering"):
+            connection.delete_topic("t", timeout_s=0.05)
 
 
 def test_waiting_gives_up_early(broker):

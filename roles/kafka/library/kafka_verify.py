@@ -24,6 +24,9 @@ options:
   timeout: {description: Seconds for the whole, type: float, default: 60}
 """
 
+SLOW_S = 15.0
+"""A broker that is busy starting answers late; one that has said nothing for so long is named."""
+
 
 def assignment(brokers: list[int]) -> list[list[int]]:
     """Return the replicas of one partition per broker: itself as the leader, and up to two after it."""
@@ -50,7 +53,7 @@ def exchange(host: str, port: int, topic: str, partition: int, deadline: float) 
     while True:
         try:
             began = time.monotonic()
-            with Connection(host, port) as connection:
+            with Connection(host, port, SLOW_S) as connection:
                 offset = connection.produce(topic, partition, value)
                 while value not in connection.fetch(topic, partition, offset):
                     if time.monotonic() >= deadline:
@@ -67,7 +70,7 @@ def verify(bootstrap: list[str], brokers: list[int], timeout: float) -> dict[str
     deadline = time.monotonic() + timeout
     topic = "labtool-verify-" + secrets.token_hex(4)
     ordered = sorted(brokers)
-    with connect_any(parse_endpoints(bootstrap, 9092)) as connection:
+    with connect_any(parse_endpoints(bootstrap, 9092), SLOW_S) as connection:
         connection.create_topic(topic, assignment=assignment(ordered))
         try:
             led = leaders(connection, topic, len(ordered), deadline)

@@ -222,6 +222,7 @@ class Connection:
 
     def __init__(self, host: str, port: int, timeout: float = 5.0) -> None:
         self.name = f"{host}:{port}"
+        self.timeout = timeout
         self.correlation = 0
         try:
             self.socket = socket.create_connection((host, port), timeout=timeout)
@@ -248,13 +249,14 @@ class Connection:
             data += part
         return bytes(data)
 
-    def ask(self, key: int, version: int, body: bytes, *, flexible: bool = False) -> Reader:
-        """Send a request and return its answer's body."""
+    def ask(self, key: int, version: int, body: bytes, *, flexible: bool = False, within_s: float = 0.0) -> Reader:
+        """Send a request, which the broker may take `within_s` seconds for, and return its answer's body."""
         self.correlation += 1
         header = Writer().pack("hhi", key, version, self.correlation).string(CLIENT)
         if flexible:
             header.uvarint(0)
         message = header.bytes() + body
+        self.socket.settimeout(self.timeout + within_s)
         try:
             self.socket.sendall(struct.pack(">i", len(message)) + message)
             size = struct.unpack(">i", self._receive(4))[0]
@@ -358,7 +360,7 @@ class Connection:
         body.array(given, lambda item: body.pack("i", item[0]).array(item[1], lambda broker: body.pack("i", broker)))
         body.array(list((configs or {}).items()), lambda item: body.string(item[0]).string(item[1]))
         body.pack("ib", int(timeout_s * 1000), 0)
-        answer = self.ask(CREATE_TOPICS, 4, body.bytes())
+        answer = self.ask(CREATE_TOPICS, 4, body.bytes(), within_s=timeout_s)
         answer.unpack("i")
         for _ in range(answer.unpack("i")):
             answer.string()
@@ -370,7 +372,7 @@ class Connection:
         """Remove a topic."""
         body = Writer()
         body.array([name], body.string).pack("i", int(timeout_s * 1000))
-        answer = self.ask(DELETE_TOPICS, 3, body.bytes())
+        answer = self.ask(DELETE_TOPICS, 3, body.bytes(), within_s=timeout_s)
         answer.unpack("i")
         for _ in range(answer.unpack("i")):
             fail(f"topic {answer.string()}", answer.unpack("h"))
@@ -407,7 +409,7 @@ class Connection:
         batch = record_batch(value, int(time.time() * 1000))
         body = Writer().string(None).pack("hi", -1, int(timeout_s * 1000))
         body.pack("i", 1).string(topic).pack("iii", 1, partition, len(batch)).raw(batch)
-        answer = self.ask(PRODUCE, 3, body.bytes())
+        answer = self.ask(PRODUCE, 3, body.bytes(), within_s=timeout_s)
         answer.unpack("i")
         answer.string()
         answer.unpack("i")
@@ -431,7 +433,7 @@ class Connection:
         """Return the values of the records from `offset` on, as many as one answer holds; ask the leader."""
         body = Writer().pack("iiiib", -1, int(wait_s * 1000), 1, 1 << 20, 0)
         body.pack("i", 1).string(topic).pack("iiqi", 1, partition, offset, 1 << 20)
-        answer = self.ask(FETCH, 4, body.bytes())
+        answer = self.ask(FETCH, 4, body.bytes(), within_s=wait_s)
         answer.unpack("i")
         answer.unpack("i")
         answer.string()
