@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.processes import NUMBER
+
 # A full collection goes through all that the libraries have loaded, which stays anyway: a fifth of the tests' time.
 gc.set_threshold(20_000, 50, 100)
 
@@ -51,23 +53,13 @@ def _isolated(monkeypatch, _homes, request):
         monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Keep together, where several processes test, what shares hosts: a module, and all of the conformance suite."""
-    for item in items:
-        if item.get_closest_marker("hosts"):
-            conformance = item.get_closest_marker("conformance") is not None
-            item.add_marker(pytest.mark.xdist_group("conformance" if conformance else item.path.stem))
-
-
 class Labtool:
     """The command line, in a folder and environment of its own."""
 
     def __init__(self, folder: Path) -> None:
-        number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
         self.folder = folder
-        self.cloud = f"labtest{number}"
-        self.subnet = f"198.19.{16 * number}.0/20"
+        self.cloud = f"labtest{NUMBER}"
+        self.subnet = f"198.19.{16 * NUMBER}.0/20"
         mine = {key: value for key, value in os.environ.items() if not key.startswith(("LABTOOL_", "AWS_"))}
         self.env = {
             **mine,
@@ -76,7 +68,7 @@ class Labtool:
             "LABTOOL_HOME": str(folder / "home"),
             "LABTOOL_LOCAL_NAME": self.cloud,
             "LABTOOL_LOCAL_SUBNET": self.subnet,
-            "LABTOOL_LOCAL_PORT": str(4610 + number),
+            "LABTOOL_LOCAL_PORT": str(4610 + NUMBER),
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 

@@ -23,8 +23,9 @@ from botocore.exceptions import ClientError
 from labtool.cloud import images
 from labtool.cloud.session import Session, Target
 from labtool.config import LocalSettings
+from tests.processes import NUMBER
 
-SETTINGS = LocalSettings(name="conform", subnet="198.19.160.0/20", port=4624)
+SETTINGS = LocalSettings(name=f"conform{NUMBER}", subnet=f"198.19.{160 + 16 * NUMBER}.0/20", port=4630 + NUMBER)
 INSTANCE_TYPE = "t3.micro"
 TRUST = {
     "Version": "2012-10-17",
