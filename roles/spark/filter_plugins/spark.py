@@ -67,11 +67,19 @@ def roles_of(host: str, master: str, workers: Sequence[str], history: bool) -> l
 
 
 def spark_plan(
-    hostvars: Mapping[str, Any], host: str, master: str, workers: Sequence[str], history: bool, daemon_mb: int
+    hostvars: Mapping[str, Any],
+    host: str,
+    master: str,
+    workers: Sequence[str],
+    history: bool,
+    daemon_mb: int,
+    mine: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what `host` is and gets: `roles`, addresses, and sizes in MiB.
 
-    `executor_mb` is what every worker known in this play can give: the default of applications.
+    `mine` are the role's own variables, which hosts' variables do not show: `address`, `cores` and `memory_mb`, each
+    empty where nothing is said. `executor_mb` is what every worker known in this play can give: the default of
+    applications.
     """
     if master not in hostvars:
         raise AnsibleFilterError(f"spark_master_host is {master!r}, which is no host of the inventory")
@@ -82,13 +90,13 @@ def spark_plan(
         variables = hostvars[one]
         roles = roles_of(one, master, workers, history)
         found = sizes(variables.get("spark_state") or {}, roles, daemon_mb)
-        given = {"cores": variables.get("spark_worker_cores"), "memory_mb": variables.get("spark_worker_memory_mb")}
+        given = {name: variables.get(f"spark_worker_{name}") or mine.get(name) for name in ("cores", "memory_mb")}
         return {**found, **{name: int(value) for name, value in given.items() if value}, "roles": roles}
 
     known = [one for one in workers if hostvars[one].get("spark_state")]
     return {
         **of(host),
-        "address": address_of(hostvars[host], host),
+        "address": mine.get("address") or address_of(hostvars[host], host),
         "master_address": address_of(hostvars[master], master),
         "executor_mb": min((of(one)["memory_mb"] for one in known), default=1024),
     }
