@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_the_command_line_of_a_jar(driver, jar):
     command = driver.command_of(plan, {"cores": 4})
     assert command[0] == "/usr/local/bin/spark-submit"
     assert command[-3:] == ["/var/lib/x/inputs/app.jar", "in", "a b"]
-    confs = {word for flag, word in zip(command, command[1:], strict=False) if flag == "--conf"}
+    confs = {word for flag, word in itertools.pairwise(command) if flag == "--conf"}
     assert {"spark.a=1", "spark.b=x y", "spark.executor.memory=900m", "spark.cores.max=3"} <= confs
     assert "spark.eventLog.dir=file:///var/lib/x/output/eventlog" in confs
     assert not any("adaptive" in conf for conf in confs), "what somebody else wrote is run as it is"
