@@ -26,6 +26,7 @@ options:
   timeout: {description: Seconds for the count, and for the job, type: float, default: 120}
 """
 
+QUICK_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 MEMORY_MB = 512  # 450 is the least that Spark takes for an executor or a driver
 
 
@@ -58,6 +59,12 @@ def no_room(cluster: Cluster) -> str:
     return names or f"too little memory on {', '.join(full)}" if full else ""
 
 
+def last_words(said: str, lines: int = 8) -> str:
+    """Return the last lines that tell of a problem: no frames of a stack, and nothing that went as it should."""
+    kept = [line for line in said.splitlines() if not line.startswith("\tat ") and " INFO " not in line]
+    return "\n".join(kept[-lines:])
+
+
 def run_job(arguments: dict, cluster: Cluster) -> None:
     """Run the job on every worker that is alive, and hold its answer against what it must be."""
     count = len(cluster.workers)
@@ -68,8 +75,12 @@ def run_job(arguments: dict, cluster: Cluster) -> None:
         "spark.driver.memory": f"{MEMORY_MB}m",
         "spark.eventLog.enabled": "false",
         "spark.ui.enabled": "false",
-        # Executors come one by one: ask again soon whether all are there.
+        # Executors come one by one: ask again soon whether all are there, and as long as there is time.
         "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s",
+        "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": 100_000,
+        # It lives for seconds: what a compiler would win it costs several times over.
+        "spark.executor.extraJavaOptions": QUICK_JAVA,
+        "spark.driver.extraJavaOptions": QUICK_JAVA,
     }
     command = [arguments["submit"], "--name", "labtool-verify"]
     for name, value in settings.items():
@@ -80,14 +91,12 @@ def run_job(arguments: dict, cluster: Cluster) -> None:
             command, capture_output=True, text=True, timeout=arguments["timeout"], check=False, cwd="/"
         )
     except subprocess.TimeoutExpired as late:
-        said = (late.stderr or b"").decode(errors="replace").splitlines()[-8:]
-        raise UnverifiedError(
-            f"the job did not end in {arguments['timeout']:.0f} s. Its last lines:\n" + "\n".join(said)
-        ) from None
+        said = last_words((late.stderr or b"").decode(errors="replace"))
+        raise UnverifiedError(f"the job did not end in {arguments['timeout']:.0f} s. Its last lines:\n{said}") from None
     answers = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not answers:
-        said = [line for line in done.stderr.splitlines() if not line.startswith("\tat ")][-8:]
-        raise UnverifiedError(f"the job ended with {done.returncode}. Its last lines:\n" + "\n".join(said))
+        said = last_words(done.stderr)
+        raise UnverifiedError(f"the job ended with {done.returncode}. Its last lines:\n{said}")
     answer = json.loads(answers[-1])
     ran = {address.rsplit(":", 1)[0] for address in answer["executors"]}
     if missing := sorted(cluster.addresses - ran):
