@@ -196,4 +196,5 @@ def counts(tasks: list[Task], files: list[Path], job: dict[str, Any]) -> list[di
             "counted_by": "the stages of Spark's REST API",
         }
         for what, (claimed, names) in pairs.items()
+        if claimed or what == "tasks" or any(stage.get(name) for stage in stages for name in names)
     ]

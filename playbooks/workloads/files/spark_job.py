@@ -168,10 +168,10 @@ def run(plan: Plan, job: Job) -> None:
 
 
 LOST = re.compile(r"ERROR \S*TaskSchedulerImpl: Lost executor (\d+) on (\S+): (.*)")
-EXIT = re.compile(r"exited with code (\d+)|exit(?:ed with|Status)? ?(?:code )?(\d+)")
+EXIT = re.compile(r"exited with code (\d+)")
 FRAME = re.compile(r"\s+at |\s*\.\.\. \d+ more")
 LOGGED = re.compile(r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d (INFO|WARN|ERROR|DEBUG) ")
-EXCEPTION = re.compile(r"((?:[\w$]+\.)+[\w$]*(?:Exception|Error|Throwable)[\w$]*)(?:: (.*))?")
+PYTHON_ERROR = re.compile(r"[A-Za-z_][\w.]*(: |$)")
 MEANS = {
     "52": "it ran out of memory (exit code 52)",
     "50": "an error that it did not catch (exit code 50)",
@@ -186,15 +186,15 @@ def lost_executors(said: str) -> list[str]:
     told = []
     for number, host, reason in LOST.findall(said):
         code = EXIT.search(reason)
-        why = MEANS.get((code[1] or code[2]) if code else "", reason.strip().rstrip("."))
+        why = MEANS.get(code[1] if code else "", reason.strip().rstrip("."))
         told.append(f"executor {number} on {host} was lost: {why}")
     return list(dict.fromkeys(told))
 
 
-def cause_of(said: str, job: Job, executors_said: str = "") -> str:
+def cause_of(said: str, printed: str, job: Job) -> str:
     """Return why an application failed, in a sentence, from what Spark itself said; '' where it did not fail.
 
-    `said` is the driver's standard error, `executors_said` what its executors' logs say where they could be read.
+    `said` is the driver's standard error, `printed` its standard output, where a Python program's errors are too.
     """
     if job.ended_by == "interruption":
         return ""
@@ -207,17 +207,14 @@ def cause_of(said: str, job: Job, executors_said: str = "") -> str:
         return ""
     if found := re.search(r"Failed to load class (\S+?)\.?$", said, re.MULTILINE):
         return f"class {found[1]} is not in {Path(application(job)).name}"
-    if "OutOfMemoryError" in said + executors_said or any("out of memory" in one for one in lost):
-        return out_of_memory(said, executors_said, lost)
+    if "OutOfMemoryError" in said or any("out of memory" in one for one in lost):
+        return out_of_memory(said, lost)
     if found := re.search(r"ClassNotFoundException: (\S+)", said):
         return f"class {found[1]} is not in the application, its packages or Spark"
-    if (found := re.search(r"Job aborted due to stage failure: (.*)", said)) and lost:
-        return f"{lost[-1]} ({found[1].strip().rstrip('.')[:200]})"
-    if found := re.search(r"Job aborted due to stage failure: (.*)", said):
-        return reason_of_stage(said, found)
     if lost:
-        return lost[-1]
-    return last_words(said, job)
+        found = re.search(r"Job aborted due to stage failure: ([^\n]*?),? most recent failure", said)
+        return lost[-1] + (f" ({found[1]})" if found else "")
+    return last_words(said, printed, job)
 
 
 def application(job: Job) -> str:
@@ -230,30 +227,28 @@ def application(job: Job) -> str:
     return ""
 
 
-def out_of_memory(said: str, executors_said: str, lost: list[str]) -> str:
+def out_of_memory(said: str, lost: list[str]) -> str:
     """Return whose memory was not enough."""
-    of_executor = bool(lost) or "Lost task" in said or "OutOfMemoryError" in executors_said
+    of_executor = bool(lost) or "Lost task" in said
     who = "an executor" if of_executor else "the driver"
     option = "--executor-memory" if of_executor else "--conf spark.driver.memory=…"
-    kind = re.search(r"OutOfMemoryError: ([^\n]*)", said + executors_said)
-    detail = f" ({kind[1].strip()})" if kind and kind[1].strip() else ""
+    kind = re.search(r"OutOfMemoryError: ([^\n]*)", said)
     where = re.search(r"executor \d+ on (\S+) was lost", lost[-1]) if lost else None
-    return f"{who}{f' on {where[1]}' if where else ''} ran out of memory{detail}: {option} gives it more"
+    who += f" on {where[1]}" if where else ""
+    return f"{who} ran out of memory{f' ({kind[1].strip()})' if kind else ''}: {option} gives it more"
 
 
-def reason_of_stage(said: str, found: re.Match[str]) -> str:
-    """Return the first line of what failed a stage, and the Python error behind it where there is one."""
-    text = found[1].strip().rstrip(".")
-    python = [line for line in said[found.start() :].splitlines() if re.match(r"[\w.]*(Error|Exception): ", line)]
-    return f"{text}: {python[0]}" if "PythonException" in text and python else text
-
-
-def last_words(said: str, job: Job) -> str:
+def last_words(said: str, printed: str, job: Job) -> str:
     """Return the exception that ended the driver, or the last line that is no log's and no frame of a stack."""
+    _, traceback, python = printed.rpartition("Traceback (most recent call last):")
     lines = [line for line in said.splitlines() if line.strip() and not FRAME.match(line) and not LOGGED.match(line)]
-    thrown = [line for line in lines if EXCEPTION.search(line) or re.match(r"\w*(Error|Exception|Exit)\b", line)]
-    words = (thrown or lines or [""])[0 if thrown and "Exception in thread" in thrown[0] else -1].strip()
-    return f"it ended with {job.exit_code}" + (f": {words[:400]}" if words else "")
+    if thrown := [line for line in lines if line.startswith('Exception in thread "')]:
+        words = thrown[0].partition('" ')[2]
+    elif traceback:
+        words = next((line for line in python.splitlines() if PYTHON_ERROR.match(line)), "")
+    else:
+        words = (lines or [""])[-1]
+    return f"it ended with {job.exit_code}" + (f": {words.strip()[:400]}" if words else "")
 
 
 def logged(folder: Path) -> list[str]:
@@ -333,7 +328,7 @@ def clients_of(plan: Plan) -> int:
     run(plan, job)
     said = (output / "driver.err").read_text(errors="replace")
     job.applications = logged(events)
-    job.cause = cause_of(said, job)
+    job.cause = cause_of(said, (output / "driver.out").read_text(errors="replace"), job)
     if not job.cause:
         job.notes += lost_executors(said)
     job.keep(output)
