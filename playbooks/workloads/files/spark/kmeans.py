@@ -42,18 +42,14 @@ def main() -> None:
         centres = [list(row) for row in source.take(CENTRES)]
         cost = 0.0
         for _ in range(given.iterations):
-            distances = f.array(*(distance(centre) for centre in centres))
-            nearest = f.array_position(distances, f.array_min(distances)).alias("nearest")
-            means = [f.avg(axis) for axis in AXES]
-            found = (
-                source.select(*AXES, nearest, f.array_min(distances).alias("cost"))
-                .groupBy("nearest")
-                .agg(f.sum("cost"), *means)
-                .collect()
-            )
+            far = source.select(*AXES, *(distance(centre).alias(f"d{at}") for at, centre in enumerate(centres)))
+            cost_of = f.least(*(f.col(f"d{at}") for at in range(CENTRES))).alias("cost")
+            near = far.select(*AXES, *(f"d{at}" for at in range(CENTRES)), cost_of)
+            nearest = f.coalesce(*(f.when(f.col(f"d{at}") == f.col("cost"), at) for at in range(CENTRES)))
+            found = near.groupBy(nearest).agg(f.sum("cost"), *(f.avg(axis) for axis in AXES)).collect()
             cost = sum(row[1] for row in found)
             for row in found:
-                centres[int(row[0]) - 1] = list(row[2:])
+                centres[row[0]] = list(row[2:])
         return {"cost": cost / count}
 
     timed("kmeans", given, count, POINT_BYTES, work)
