@@ -46,8 +46,9 @@ def sentence(name: str, known: dict[str, str]) -> tuple[str, str]:
     if name == "spark-master.service":
         cores, memory = sum(one.cores for one in cluster.workers), sum(one.memory_mb for one in cluster.workers)
         running = ", ".join(one.name for one in cluster.applications) or "nothing"
+        count = f"{len(cluster.workers)} worker{'s' if len(cluster.workers) != 1 else ''}"
         return (
-            f"spark master {cluster.url}: {len(cluster.workers)} workers, {cores} cores, {memory} MiB; runs {running}",
+            f"spark master {cluster.url}: {count}, {cores} cores, {memory} MiB; runs {running}",
             "" if cluster.workers else f"the master {cluster.url} counts no worker",
         )
     if known["address"] not in cluster.addresses:

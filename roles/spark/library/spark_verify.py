@@ -17,6 +17,7 @@ description:
   - Waits until the master counts every expected worker, then runs a job with a task on each of them at the same time
     and a shuffle between them, and checks its result.
   - Where applications have all the cores or the memory of a worker, the count must do; C(busy) names them.
+  - Returns C(said), what it found in words.
 options:
   master_address: {description: The master's address, required: true, type: str}
   master_ui_port: {description: Port of its page, required: true, type: int}
@@ -119,7 +120,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     if module.check_mode:
-        module.exit_json(changed=False, said="not asked in check mode", busy="")
+        module.exit_json(changed=False, said=["not asked in check mode"], busy="")
     try:
         cluster = counted(module.params)
         begun = time.monotonic()
@@ -129,8 +130,9 @@ def main() -> None:
     except UnverifiedError as error:
         module.fail_json(msg=str(error))
     cores, memory = sum(one.cores for one in cluster.workers), sum(one.memory_mb for one in cluster.workers)
-    said = f"{cluster.url}: {len(cluster.workers)} workers, {cores} cores, {memory} MiB for executors; "
-    said += f"no room for a job beside {busy}" if busy else f"a job ran on each in {time.monotonic() - begun:.1f} s"
+    count = len(cluster.workers)
+    said = [f"{cluster.url}: {count} worker{'s' if count != 1 else ''}, {cores} cores, {memory} MiB for executors"]
+    said += [f"no room for a job beside {busy}" if busy else f"a job ran on each in {time.monotonic() - begun:.1f} s"]
     module.exit_json(changed=False, said=said, busy=busy)
 
 
