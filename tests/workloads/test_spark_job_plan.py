@@ -94,3 +94,11 @@ def test_packages_are_named_by_what_they_are():
     assert planned.spark_job_hash(two) == planned.spark_job_hash(two[::-1]) != planned.spark_job_hash(two[:1])
     plan = planned.spark_job_plan(given(packages="g:b:1,g:a:1"))
     assert plan["jar_folders"] == [f"/opt/spark-packages/{planned.spark_job_hash(two)}/libs"]
+
+
+def test_jars_that_spark_has_are_not_handed_over_again(driver, tmp_path):
+    for name in ("spark/scala-library-2.13.18.jar", "libs/scala-library-2.13.15.jar", "libs/kafka-clients-3.9.0.jar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = driver.further_jars([str(tmp_path / "libs")], tmp_path / "spark")
+    assert found == [str(tmp_path / "libs/kafka-clients-3.9.0.jar")]

@@ -97,6 +97,18 @@ def arguments_of(plan: Plan, cores: int) -> list[str]:
     return [str(2 * cores) if word == "{partitions}" else word for word in plan["arguments"]]
 
 
+def library(jar: Path) -> str:
+    """Return which library a jar is, without its version."""
+    return re.sub(r"-\d.*", "", jar.stem)
+
+
+def further_jars(folders: list[str], there: Path) -> list[str]:
+    """Return the jars of `folders` that Spark has not already, of whatever version: its own would win anyway."""
+    known = {library(jar) for jar in there.glob("*.jar")}
+    found = (jar for folder in folders for jar in Path(folder).glob("*.jar"))
+    return sorted(str(jar) for jar in found if library(jar) not in known)
+
+
 def command_of(plan: Plan, known: dict[str, Any]) -> list[str]:
     """Return spark-submit's command line."""
     output = Path(plan["output"])
@@ -112,8 +124,7 @@ def command_of(plan: Plan, known: dict[str, Any]) -> list[str]:
         command += ["--conf", f"{key}={value}"]
     if plan["class"]:
         command += ["--class", plan["class"]]
-    jars = sorted(str(path) for folder in plan["jar_folders"] for path in Path(folder).glob("*.jar"))
-    if jars:
+    if jars := further_jars(plan["jar_folders"], Path(plan["home"]) / "jars"):
         command += ["--jars", ",".join(jars)]
     return [*command, plan["application"], *arguments_of(plan, known["cores"])]
 
