@@ -39,7 +39,7 @@ def cluster(lab_hosts, ansible):
     grown = ansible.run(DEPLOY, strategy=MITOGEN)
     assert f"spark://{hosts[0].address}:7077: 2 workers" in grown.output and "a job ran on each" in grown.output
     assert [pids(host) for host in hosts[:2]] == before, "who was there is left alone"
-    assert grown.recap["spark_worker-0"]["changed"] == 0
+    assert grown.recap["spark_worker-0"]["changed"] == 1, "it learns the new host's name"
     return hosts
 
 
