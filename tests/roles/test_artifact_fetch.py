@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import tarfile
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -70,6 +72,9 @@ def arguments(tmp_path, **changes):
         "sha512": "",
         "maven": [],
         "maven_sha512": "",
+        "pip": "",
+        "pip_members": [],
+        "pip_sha512": "",
         "connect_timeout": 2,
     } | changes
 
@@ -215,3 +220,52 @@ def test_without_maven_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(fetching.shutil, "which", lambda _name: None)
     with pytest.raises(fetching.SourceError, match="apt-get install maven"):
         run(tmp_path, maven=["g:a:1"])
+
+
+@pytest.fixture
+def pip(tmp_path, monkeypatch):
+    """A pip that has one wheel: with a program, a library, and what nobody asked for."""
+    wheel = tmp_path / "thing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as made:
+        for name, mode in (("thing/jars/b.jar", 0o644), ("thing/bin/run", 0o755), ("thing/jars/a.jar", 0o644)):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = mode << 16
+            made.writestr(entry, name)
+        made.writestr("thing/__init__.py", "")
+    program = tmp_path / "bin/pip3"
+    program.parent.mkdir()
+    # Its arguments end with: --wheel-dir FOLDER thing==1.0
+    program.write_text(
+        '#!/bin/sh\nwhile [ $# -gt 1 ]; do last=$1; shift; done\n[ "$1" = thing==1.0 ] || '
+        "{ echo 'note'; echo \"ERROR: no $1\"; exit 1; } >&2\n"
+        f'mkdir "$last" && cp {wheel} "$last"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def test_pip_comes_after_the_sites(site, pip, tmp_path):
+    wanted = {"sites": [site.url("now")], "pip": "thing==1.0", "pip_members": ["thing/bin", "thing/jars"]}
+    first = run(tmp_path, **wanted)
+    assert first["source"] == "pip" and first["path"].endswith("thing-1.0-pip.tar")
+    with tarfile.open(first["path"]) as tar:
+        modes = {member.name: member.mode for member in tar.getmembers()}
+    assert modes == {"thing-1.0/bin/run": 0o755, "thing-1.0/jars/a.jar": 0o644, "thing-1.0/jars/b.jar": 0o644}
+    again = run(tmp_path, **wanted)
+    assert again["changed"] is False and again["sha512"] == first["sha512"]
+    assert run(tmp_path / "other", **wanted, pip_sha512=first["sha512"])["sha512"] == first["sha512"]
+    with pytest.raises(fetching.SourceError, match="pip: refused"):
+        run(tmp_path / "pinned", **wanted, pip_sha512="0" * 128)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"pip": "thing==2.0", "pip_members": ["thing/bin"]}, "pip: pip failed: ERROR: no thing==2.0"),
+        ({"pip": "thing==1.0", "pip_members": ["thing/lib"]}, "pip: its wheel has no folder thing/lib"),
+    ],
+)
+def test_what_pip_has_not_is_told(pip, tmp_path, wanted, told):
+    with pytest.raises(fetching.SourceError, match=told):
+        run(tmp_path, **wanted)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".thing-1.0.lock"]

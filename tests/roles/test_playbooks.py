@@ -19,6 +19,7 @@ PLAYBOOKS = [
     "kafka-cluster.yml",
     "kafka-restart.yml",
     "web.yml",
+    "spark-cluster.yml",
     "health.yml",
     "countdown.yml",
     "workloads/kafka-throughput.yml",
@@ -28,6 +29,7 @@ PLAYBOOKS = [
     "workloads/http-ab.yml",
     "workloads/trace-replay.yml",
     "workloads/kafka-trace-replay.yml",
+    "workloads/spark-job.yml",
 ]
 
 
@@ -83,6 +85,7 @@ ROLES = [
     "httpd",
     "php",
     "haproxy",
+    "spark",
 ]
 
 

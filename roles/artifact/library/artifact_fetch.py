@@ -16,6 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ DOCUMENTATION = r"""
 module: artifact_fetch
 short_description: Fetch a release archive once, verified by SHA-512
 description:
-  - Runs on the controller. Tries, in this order, the cache, a mirror, the project's own sites, and Maven.
+  - Runs on the controller. Tries, in this order, the cache, a mirror, the project's own sites, Maven, and pip.
   - A file is accepted only when its SHA-512 is known from a pin, from the project's own C(.sha512) file, or from
     the record beside the cached file. A mirror is never asked for the checksum.
   - Concurrent calls for the same file wait for each other; the cache only ever holds whole files.
@@ -40,6 +41,10 @@ options:
   maven: {description: Coordinates (group:artifact:version) to assemble an archive from, type: list, elements: str,
           default: []}
   maven_sha512: {description: SHA-512 of that archive where it is known, type: str, default: ''}
+  pip: {description: A requirement (name==version) whose wheel an archive can be assembled from, type: str, default: ''}
+  pip_members: {description: Folders of the wheel that become the archive's, each under its own name, type: list,
+                elements: str, default: []}
+  pip_sha512: {description: SHA-512 of that archive where it is known, type: str, default: ''}
   connect_timeout: {description: Seconds a site may be silent before the next is asked, type: int, default: 4}
 """
 
@@ -136,6 +141,45 @@ def assemble(coordinates: list[str], prefix: str, into: Path) -> None:
         deterministic_tar(folder / "libs", prefix, into)
 
 
+def pack_wheel(wheel: Path, members: list[str], prefix: str, into: Path) -> None:
+    """Pack folders of a wheel under `prefix/`, each under its own last name; equal content gives an equal archive.
+
+    What has a bit of execution there has it in the archive. `SourceError` names a folder that the wheel has not.
+    """
+    with zipfile.ZipFile(wheel) as source, tarfile.open(into, "w", format=tarfile.GNU_FORMAT) as archive:
+        listed = sorted((one for one in source.infolist() if not one.is_dir()), key=lambda one: one.filename)
+        for member in members:
+            folder = member.strip("/") + "/"
+            found = [one for one in listed if one.filename.startswith(folder)]
+            if not found:
+                raise SourceError(f"its wheel has no folder {member}")
+            for one in found:
+                entry = tarfile.TarInfo(f"{prefix}/{Path(member).name}/{one.filename.removeprefix(folder)}")
+                entry.size = one.file_size
+                entry.mode = 0o755 if one.external_attr >> 16 & 0o100 else 0o644
+                with source.open(one) as content:
+                    archive.addfile(entry, content)
+
+
+def assemble_wheel(requirement: str, members: list[str], prefix: str, into: Path) -> None:
+    """Let pip make the wheel of `requirement`, from the index this machine's settings name, and pack its folders."""
+    program = shutil.which("pip3") or shutil.which("pip")
+    if program is None:
+        raise SourceError("pip is not installed (Debian: apt-get install python3-pip)")
+    with tempfile.TemporaryDirectory(dir=into.parent) as name:
+        folder = Path(name)
+        command = [program, "wheel", "--quiet", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]
+        command += ["--no-deps", "--wheel-dir", str(folder / "wheel"), requirement]
+        # It unpacks beside the cache: what is large may not fit where temporary files are.
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        wheels = list(folder.glob("wheel/*.whl"))
+        if done.returncode != 0 or not wheels:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise SourceError("pip failed: " + (lines or done.stderr.splitlines() or ["no message"])[-1])
+        pack_wheel(wheels[0], members, prefix, into)
+
+
 class Cache:
     """A folder of whole files, each with a record of what it is and where it came from."""
 
@@ -208,12 +252,15 @@ class Fetch:
         self.label = f"{arguments['name']}-{arguments['version']}"
         self.archive = self.cache.folder / arguments["filename"]
         self.assembled = self.cache.folder / f"{self.label}-maven.tar"
+        self.unwheeled = self.cache.folder / f"{self.label}-pip.tar"
         self.pin = arguments["sha512"].lower()
         self.maven_pin = arguments["maven_sha512"].lower()
+        self.pip_pin = arguments["pip_sha512"].lower()
 
     def cached(self) -> dict | None:
         """Return what the cache holds already."""
-        for path, pin in ((self.archive, self.pin), (self.assembled, self.maven_pin)):
+        known = ((self.archive, self.pin), (self.assembled, self.maven_pin), (self.unwheeled, self.pip_pin))
+        for path, pin in known:
             if record := self.cache.find(path, pin):
                 return {**record, "path": str(path)}
         return None
@@ -233,6 +280,13 @@ class Fetch:
         record = self.cache.keep(temporary, self.assembled, digest, "maven", " ".join(self.want["maven"]))
         return {**record, "path": str(self.assembled)}
 
+    def from_pip(self, temporary: Path) -> dict:
+        """Assemble the archive from pip's wheel, and verify."""
+        assemble_wheel(self.want["pip"], self.want["pip_members"], self.label, temporary)
+        digest = checked(temporary, self.pip_pin)
+        record = self.cache.keep(temporary, self.unwheeled, digest, "pip", self.want["pip"])
+        return {**record, "path": str(self.unwheeled)}
+
     def run(self, check_mode: bool) -> dict:
         """Return the archive's record with `path` and `changed`; `SourceError` names every source tried."""
         with self.cache.locked(self.label):
@@ -251,11 +305,13 @@ class Fetch:
                         return {**self.from_url(source, url, temporary), "changed": True}
                     except SourceError as error:
                         tried.append(f"{url}: {error}")
-                if self.want["maven"]:
-                    try:
-                        return {**self.from_maven(temporary), "changed": True}
-                    except SourceError as error:
-                        tried.append(f"Maven: {error}")
+                managers = (("maven", "Maven", self.from_maven), ("pip", "pip", self.from_pip))
+                for wanted, manager, assembled in managers:
+                    if self.want[wanted]:
+                        try:
+                            return {**assembled(temporary), "changed": True}
+                        except SourceError as error:
+                            tried.append(f"{manager}: {error}")
             finally:
                 temporary.unlink(missing_ok=True)
         raise SourceError("; ".join(tried) or "there is no source to ask")
@@ -274,6 +330,9 @@ def main() -> None:
             "sha512": {"type": "str", "default": ""},
             "maven": {"type": "list", "elements": "str", "default": []},
             "maven_sha512": {"type": "str", "default": ""},
+            "pip": {"type": "str", "default": ""},
+            "pip_members": {"type": "list", "elements": "str", "default": []},
+            "pip_sha512": {"type": "str", "default": ""},
             "connect_timeout": {"type": "int", "default": 4},
         },
         supports_check_mode=True,
