@@ -31,6 +31,11 @@ PRODUCED = (
     "requests",
     "access_log",
     "service_metrics",
+    "spark_applications",
+    "spark_executors",
+    "spark_jobs",
+    "spark_stages",
+    "spark_tasks",
 )
 """The tables that a parser may make; the others are made of what labtool itself collected."""
 
