@@ -59,7 +59,11 @@ def rows(path: Path, *, driver: str = "", names: Mapping[str, str] | None = None
 
 def logs(path: Path) -> list[Path]:
     """Return the event logs at or under `path`: files, and folders of rolled ones."""
-    if path.is_file() or path.name.startswith(ROLLED):
+    if (
+        path.is_file()
+        or path.name.startswith(ROLLED)
+        or any(_PART.fullmatch(one.name) for one in path.glob("events_*"))
+    ):
         return [path]
     found = []
     for one in sorted(path.iterdir()) if path.is_dir() else ():
