@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from labtool.dataset.run import HostRecord, Missing, RunRecord
+
+if TYPE_CHECKING:
+    from labtool.analysis.application import Application
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -297,6 +301,7 @@ class RunData:
     requests: Requests | None = None
     access: AccessLog | None = None
     steps: tuple[Step, ...] = ()
+    spark: tuple[Application, ...] = ()  # those that ran a task
     events: tuple[Event, ...] = ()
     clocks: tuple[ClockReading, ...] = ()
     observers: tuple[ObserverCost, ...] = ()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from labtool.analysis import signals
+from labtool.analysis.application import applications
 from labtool.analysis.data import (
     Client,
     ClientSummary,
@@ -49,6 +50,7 @@ def load(directory: RunDirectory) -> RunData:
     steps = reader.attempt("workload_steps", lambda: steps_of(reader, since)) or ()
     measured = (min(max(record.warmup_s, 0.0), length), length)
     access = reader.attempt("access_log", lambda: access_log(reader, since, measured))
+    spark = reader.attempt("spark_tasks", lambda: applications(reader, since)) or ()
     cloudwatch = reader.attempt("cloudwatch", lambda: _cloudwatch(reader, since)) or ()
     service = reader.attempt("service_metrics", lambda: _service(reader, since, length)) or ()
     events = reader.attempt("timeline", lambda: _events(reader, since)) or ()
@@ -75,6 +77,7 @@ def load(directory: RunDirectory) -> RunData:
         requests=single,
         access=access,
         steps=steps,
+        spark=spark,
         events=events,
         clocks=clocks,
         observers=observers,
