@@ -56,6 +56,15 @@ def test_fetching_a_large_result_is_a_part_of_its_own(tmp_path):
             "failed",
             "OutOfMemoryError: heap",
         ),
+        (
+            {
+                "Reason": "ExceptionFailure",
+                "Class Name": "org.apache.spark.api.python.PythonException",
+                "Description": 'Traceback (most recent call last):\n  File "x.py", line 1\n    a\nValueError: no\n\nat',
+            },
+            "failed",
+            "PythonException: ValueError: no",
+        ),
         ({"Reason": "TaskKilled", "Kill Reason": "another attempt succeeded"}, "killed", "another attempt succeeded"),
         ({"Reason": "ExecutorLostFailure", "Loss Reason": "worker lost"}, "failed", "ExecutorLostFailure: worker lost"),
         ({"Reason": "FetchFailed", "Message": "Failed to connect"}, "failed", "FetchFailed: Failed to connect"),
