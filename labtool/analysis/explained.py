@@ -14,7 +14,7 @@ from labtool.analysis.ideal import Ideal, Prediction, crowded, ideals, predictio
 from labtool.analysis.model import Finding, Headline, Severity, Value, Verdict
 from labtool.analysis.reschedule import Rescheduler
 from labtool.analysis.resources import RESOURCES
-from labtool.analysis.stragglers import UNEXPLAINED, WORDS, Straggler, by_cause, stragglers
+from labtool.analysis.stragglers import WORDS, Straggler, by_cause, stragglers
 
 MOST = 3
 """So many applications of a run are explained, the longest first."""
@@ -108,7 +108,8 @@ def verdict(found: tuple[Explained, ...]) -> Verdict | None:
     failed = [job for job in application.jobs if job.status == FAILED]
     if failed:
         why = f": {failed[0].reason}" if failed[0].reason else ""
-        return Verdict("problem", "Job failed", f"{_what(application)} failed in job {failed[0].number}{why}")
+        sentence = f"{_what(application)} failed in job {failed[0].number}{why}"
+        return Verdict("problem", "Job failed", f"{sentence.removesuffix('.')}.")
     if application.end is None or any(job.status == RUNNING for job in application.jobs):
         sentence = f"{_what(application)} had not ended when its log did, after {fmt.duration(application.length)}."
         return Verdict("warning", "Not ended", sentence)
@@ -162,7 +163,7 @@ def headlines(found: tuple[Explained, ...]) -> list[Headline]:
     if one.trusted:
         bound = (
             f"with {NAMES[best.what]}, at most {fmt.percent(one.gain(best.most_s))}; re-scheduling is off by "
-            f"{fmt.percent(abs(one.blocked.error))}"
+            f"{off(one.blocked.error)}"
         )
         shown.append(
             Headline(
@@ -175,9 +176,14 @@ def headlines(found: tuple[Explained, ...]) -> list[Headline]:
             )
         )
     else:
-        bound = f"re-scheduling is off by {fmt.percent(abs(one.blocked.error))}"
+        bound = f"re-scheduling is off by {off(one.blocked.error)}"
         shown.append(Headline("gain", "Could end sooner by", fmt.UNKNOWN, "", bound, None, "whatif"))
     return shown
+
+
+def off(error: float) -> str:
+    """Return by how much re-scheduling is off, as text."""
+    return "under 0.1 %" if abs(error) < 0.001 else fmt.percent(abs(error))
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -207,7 +213,7 @@ def _jobs(application: Application) -> list[Finding]:
     }
     said = []
     if failed:
-        why = f": {failed[0].reason}" if failed[0].reason else "."
+        why = f": {failed[0].reason.removesuffix('.')}." if failed[0].reason else "."
         many = f" {fmt.plural(len(failed) - 1, 'other')} failed too." if len(failed) > 1 else ""
         sentence = f"Job {failed[0].number} ({failed[0].name}) failed{why}{many}"
         said.append(Finding("spark.jobs", "load", "problem", sentence, "", evidence, "waterfall"))
@@ -258,15 +264,15 @@ def _rescheduled(one: Explained) -> list[Finding]:
         "stage_error": stage_error,
     }
     bound = "list scheduling in launch order on the slots that were there, with the measured gaps of the driver"
-    off = f"{fmt.percent(abs(error))} off ({fmt.percent(stage_error)} over its stages)"
+    far = f"{off(error)} off ({off(stage_error)} over its stages)"
     if not one.trusted:
         sentence = (
-            f"Putting the tasks on their slots again with unchanged times is {off}, so nothing is said of what "
+            f"Putting the tasks on their slots again with unchanged times is {far}, so nothing is said of what "
             "would have been."
         )
         return [Finding("spark.rescheduled", "trust", "refused", sentence, bound, evidence, "whatif")]
     severity: Severity = "ok" if abs(error) <= CLOSE else "warning"
-    sentence = f"Putting the tasks on their slots again with unchanged times gives the measured time back, {off}."
+    sentence = f"Putting the tasks on their slots again with unchanged times gives the measured time back, {far}."
     return [Finding("spark.rescheduled", "trust", severity, sentence, bound, evidence, "whatif")]
 
 
@@ -298,19 +304,18 @@ def _stragglers(one: Explained) -> list[Finding]:
     excess = sum(each.excess_s for each in one.stragglers)
     total = float(np.nansum(tasks.duration))
     parts = [
-        f"{fmt.count(n)} {WORDS[cause]} ({fmt.duration(seconds)})"
-        if cause != UNEXPLAINED
-        else f"{fmt.count(n)} are unexplained ({fmt.duration(seconds)})"
+        f"{WORDS[cause]} ({fmt.plural(n, 'task')}, {fmt.duration(seconds)})"
         for cause, n, seconds in by_cause(list(one.stragglers))
     ]
     worst = one.stragglers[0]
     host = tasks.hosts[tasks.host[worst.task]]
     detail = f"; {worst.evidence}" if worst.evidence else ""
+    many = f"{fmt.plural(len(one.stragglers), 'task')} of {len(tasks):,}"
+    slowest = f"The slowest, in stage {one.application.stages[worst.stage].label} on {host}"
     sentence = (
-        f"{fmt.plural(len(one.stragglers), 'task')} of {len(tasks):,} took much longer than the others of their stage, "
-        f"{fmt.duration(excess)} of {fmt.duration(total)} in all: {fmt.listed(parts, 6)}. The slowest, in stage "
-        f"{one.application.stages[worst.stage].label} on {host}, took {fmt.number(worst.times, 2)} times the median"
-        f"{detail}."
+        f"{many} took much longer than the others of their stage, {fmt.duration(excess)} of {fmt.duration(total)} in "
+        f"all. What explains it: {fmt.listed(parts, 6)}. {slowest}, took {fmt.number(worst.times, 2)} times the "
+        f"median{detail}."
     )
     evidence: dict[str, Value] = {"stragglers": len(one.stragglers), "excess_s": excess, "task_time_s": total}
     evidence |= {f"{cause}_s": seconds for cause, _, seconds in by_cause(list(one.stragglers))}
@@ -347,6 +352,12 @@ def _bottleneck(one: Explained) -> list[Finding]:
         else "ideal times (SOSP 2017) from the tasks' own metrics: no Python worker, no disk"
     )
     name = longest.bottleneck
+    if not name and not longest.from_hosts:
+        sentence = (
+            f"What bound the longest stage, {stage.label} ({fmt.duration(longest.took_s)}), cannot be said: its hosts "
+            "left no counters for it, and tasks count neither their disk nor what Python computes."
+        )
+        return [Finding("spark.bottleneck", "resource", "refused", sentence, "", evidence, "waterfall")]
     slots = f"; its slots were busy {fmt.percent(longest.busy_slots)} of the time" if longest.busy_slots < 0.7 else ""
     what = (
         f"was bound by its {RESOURCES[name]}"

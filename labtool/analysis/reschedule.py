@@ -9,7 +9,7 @@ the same slots, so that those that ran beside each other do so again. What was m
   jobs before it, which is the driver's own time;
 - a stage's first task comes as long after its submission as a slot was free and it did not, and a stage ends as long
   after its last task as it did;
-- a slot stands idle between two tasks of a stage for the median of what it did in that stage;
+- a slot takes the next task as long after a task's end as it did, in the median of that stage;
 - a slot is there from when its executor was added to when it was removed.
 
 Not kept is which executor a task ran on, and why it waited for that one (locality).
@@ -65,11 +65,15 @@ class Schedule:
 
 
 def lanes(application: Application) -> Numbers:
-    """Return for each task which of its executor's slots it was in, the lowest one that was free.
+    """Return for each task which of its executor's slots it was in: the lowest one that was free.
 
-    An executor whose tasks overlap by the driver's clock has more lanes than slots.
+    The driver takes down a task's end after it knows that its slot is free, so that the next task may be launched
+    before: where all slots seem taken it had the one that was free next. An executor that the log does not introduce
+    has as many slots as it used.
     """
     tasks = application.tasks
+    slots = {executor.name: application.slots_of(executor) for executor in application.executors}
+    most = [slots.get(name, len(tasks)) for name in tasks.executors]
     finished = np.where(np.isfinite(tasks.finished), tasks.finished, math.inf).tolist()
     found = np.zeros(len(tasks), dtype=np.int32)
     busy: dict[int, list[tuple[float, int]]] = {}
@@ -78,7 +82,9 @@ def lanes(application: Application) -> Numbers:
         mine, spare = busy.setdefault(executor, []), free.setdefault(executor, [])
         while mine and mine[0][0] <= launched:
             heapq.heappush(spare, heapq.heappop(mine)[1])
-        lane = heapq.heappop(spare) if spare else len(mine)
+        if not spare:
+            heapq.heappush(spare, len(mine) if len(mine) < most[executor] else heapq.heappop(mine)[1])
+        lane = heapq.heappop(spare)
         heapq.heappush(mine, (finished[i], lane))
         found[i] = lane
     return found
@@ -120,7 +126,10 @@ class Rescheduler:
 
     @cached_property
     def gaps(self) -> Floats:
-        """For how long a slot stood idle between two tasks, by stage: the median."""
+        """How long after a task's end its slot took the next one of the stage, by stage: the median, in s.
+
+        It is below 0 where the driver took down ends later than it launched what came after them.
+        """
         tasks = self.application.tasks
         order = np.lexsort((tasks.launched, self.lanes, tasks.executor))
         before, after = order[:-1], order[1:]
@@ -129,11 +138,11 @@ class Rescheduler:
             & (self.lanes[before] == self.lanes[after])
             & (tasks.stage[before] == tasks.stage[after])
         )
-        idle = np.maximum(tasks.launched[after] - tasks.finished[before], 0.0)[same]
+        idle = (tasks.launched[after] - tasks.finished[before])[same]
         stage = tasks.stage[after][same]
         found = np.zeros(len(self.application.stages))
-        for i in np.unique(stage).tolist():
-            found[i] = float(np.median(idle[stage == i]))
+        for i in np.unique(stage[np.isfinite(idle)]).tolist():
+            found[i] = float(np.nanmedian(idle[stage == i]))
         return found
 
     @cached_property
@@ -209,6 +218,7 @@ class _Run:
     def __init__(self, plan: Rescheduler, durations: Floats, slots: Sequence[Slot]) -> None:
         application = plan.application
         self.plan, self.slots = plan, slots
+        self.gaps = plan.gaps.tolist()
         self.took = durations.tolist()
         self.stage_of = application.tasks.stage.tolist()
         self.ok = application.tasks.ok.tolist()
@@ -314,20 +324,16 @@ class _Run:
                 heapq.heappush(self.ready, task)
 
     def _dispatch(self, now: float) -> None:
-        free = []
         while self.ready and self.free:
             slot = heapq.heappop(self.free)
             if self.slots[slot].end <= now:
                 continue  # its executor is gone
-            free.append(slot)
             task = heapq.heappop(self.ready)
             stage = self.stage_of[task]
-            begin = max(now + self.plan.gaps[stage], self.stage_start[stage] + self.plan.heads[stage])
-            if now <= self.stage_start[stage]:
-                begin = self.stage_start[stage] + self.plan.heads[stage]
+            begin = max(now, self.stage_start[stage] + self.plan.heads[stage])
             end = begin + self.took[task]
             self.start[task], self.finish[task] = begin, end
-            heapq.heappush(self.events, (end, _SLOT, slot))
+            heapq.heappush(self.events, (max(end + self.gaps[stage], begin), _SLOT, slot))
             self.left[stage] -= 1
             self.last[stage] = max(self.last[stage], end if self.ok[task] else -math.inf)
             if not self.left[stage]:

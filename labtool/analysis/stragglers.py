@@ -45,18 +45,18 @@ MEASURED = {
 }
 CAUSES = ("data", *MEASURED, "spill", "locality", "first wave", "slow host", "computing", UNEXPLAINED)
 WORDS = {
-    "data": "had more data",
-    "gc": "collected garbage",
-    "shuffle wait": "waited for shuffle data",
-    "shuffle write": "were blocked writing shuffle data",
-    "scheduler": "waited for the scheduler or for their result to be fetched",
-    "deserialise": "took long to be deserialised",
-    "spill": "spilled to disk",
-    "locality": "read their data from another host",
-    "first wave": "were the first of their executor",
-    "slow host": "were on a slow host",
-    "computing": "computed longer for no more data",
-    UNEXPLAINED: "nothing that was measured explains",
+    "data": "more data",
+    "gc": "garbage collection",
+    "shuffle wait": "a wait for shuffle data",
+    "shuffle write": "a slow shuffle write",
+    "scheduler": "the scheduler or a large result",
+    "deserialise": "slow deserialising",
+    "spill": "spilling to disk",
+    "locality": "data on another host",
+    "first wave": "being the first of their executor",
+    "slow host": "a slow host",
+    "computing": "more computing for no more data",
+    UNEXPLAINED: "nothing that was measured",
 }
 
 

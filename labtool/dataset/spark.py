@@ -32,6 +32,7 @@ _SINGLE = re.compile(r"(app|application|local|spark)[-_].+")
 _PART = re.compile(r"events_(\d+)_.+")
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _CODECS = {b"LZ4B": "lz4", b"\x82SNA": "snappy", b"ZV\x00\x00": "lzf", b"ZV\x01\x00": "lzf"}
+_TRACEBACK = "Traceback (most recent call last):"
 _EVENT = re.compile(rb'\{"Event":"(?:org\.apache\.spark\.scheduler\.)?SparkListener(\w+)"')
 
 
@@ -405,7 +406,12 @@ def _why(said: dict[str, Any]) -> str:
 
 
 def _first_line(text: str) -> str:
-    return text.strip().split("\n", 1)[0][:LONGEST_REASON]
+    """Return the first line of a text; of a Python traceback, which begins with nothing, its error instead."""
+    first, _, rest = text.strip().partition("\n")
+    if first.endswith(_TRACEBACK):
+        error = next((line for line in rest.splitlines() if line.strip() and not line.startswith(" ")), "")
+        first = first.removesuffix(_TRACEBACK) + error
+    return first[:LONGEST_REASON]
 
 
 def _seconds(milliseconds: int | None) -> float | None:

@@ -10,7 +10,7 @@ from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.application import FAILED
 from labtool.analysis.blocked import NAMES
-from labtool.analysis.explained import TWICE, Explained
+from labtool.analysis.explained import TWICE, Explained, off
 from labtool.analysis.ideal import RESOURCES as MODELLED
 from labtool.analysis.resources import RESOURCES
 from labtool.report.tables import Cell, Table, amount, tabled
@@ -45,8 +45,8 @@ def what_if(one: Explained) -> Table | None:
                 Cell("a forecast"),
             )
         )
-    off = fmt.percent(abs(one.blocked.error))
-    caption = f"What it would have taken; re-scheduling with unchanged times is {off} off the measured time"
+    far = off(one.blocked.error)
+    caption = f"What it would have taken; re-scheduling with unchanged times is {far} off the measured time"
     found = tabled(
         "whatif", caption, ("what if", "it would take", "at best", "at worst", "what it is"), rows, (1, 2, 3)
     )

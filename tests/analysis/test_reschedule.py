@@ -33,7 +33,17 @@ def one_stage(took, slots):
 
 def test_lanes_are_the_lowest_that_are_free():
     rows = [task(0, 0.0, 4.0), task(0, 0.0, 1.0), task(0, 1.0, 1.0), task(0, 1.5, 1.0, "1"), task(0, 4.0, 1.0)]
-    assert lanes(application(rows)).tolist() == [0, 1, 1, 0, 0]
+    assert lanes(application(rows, executors=(("0", 2),))).tolist() == [0, 1, 1, 0, 0]
+    assert lanes(application(rows, executors=())).tolist() == [0, 1, 1, 0, 0], "as many as it used"
+
+
+def test_a_task_that_seems_to_come_before_a_slot_is_free_has_the_one_that_is_free_next():
+    rows = [task(0, 0.0, 2.0), task(0, 0.0, 1.0), task(0, 0.9, 2.0), task(0, 1.8, 2.0)]
+    app = application(rows, executors=(("0", 2),))
+    assert lanes(app).tolist() == [0, 1, 1, 0]
+    plan = Rescheduler(app)
+    assert plan.gaps.tolist() == pytest.approx([-0.15])
+    assert plan.run(app.tasks.duration).start.tolist() == pytest.approx([0.0, 0.0, 0.85, 1.85])
 
 
 def test_shorter_tasks_end_sooner_on_the_same_slots():

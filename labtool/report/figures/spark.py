@@ -12,7 +12,7 @@ from labtool.analysis.analyse import Analysis
 from labtool.analysis.application import FAILED, Application
 from labtool.analysis.blocked import NAMES
 from labtool.analysis.data import Floats, RunData
-from labtool.analysis.explained import TWICE, Explained
+from labtool.analysis.explained import TWICE, Explained, off
 from labtool.analysis.resources import RESOURCES, utilisation
 from labtool.dataset.run import RunDirectory
 from labtool.report import style
@@ -21,6 +21,8 @@ from labtool.report.figures import spark_stages, spark_tasks
 from labtool.report.stage_rows import across, chosen_stages, edges_of, left_out, legend, seconds, short
 
 STEPS = 400
+LINES = 4
+"""Of so many hosts each has a line of its own; the panels are low."""
 BOUND_BY = {"cpu": "#0072b2", "disk": "#e69f00", "network": "#cc79a7", "": "#8fa3b3"}
 
 
@@ -95,7 +97,7 @@ def _what_if(one: Explained, run: RunDirectory) -> list[Figure]:
             subtitle=f"What {one.application.name} would have taken, re-scheduled on the same slots or twice as many",
             caption="Above, bounds: the dot without what is known to have been spent on it, the bar's left end without "
             "all that may have been. Below, a model's forecast, between its best and worst case. Re-scheduling with "
-            f"unchanged times is {fmt.percent(abs(one.blocked.error))} off.",
+            f"unchanged times is {off(one.blocked.error)} off.",
             alt=f"What-if times of the application. {title}.",
             data={
                 "what": [row[0] for row in rows],
@@ -246,7 +248,7 @@ def _resource(axes: Any, data: RunData, hosts: Sequence[str], name: str, lo: flo
     labels, top, unit = [], 0.0, "ratio"
     found = {host: _series(data, host, name) for host in hosts}
     found = {host: pair for host, pair in found.items() if len(pair[0])}
-    many = len(found) > style.FEW_HOSTS
+    many = len(found) > LINES
     if many:
         colours: dict[str, str] = {}
         labels += list(bands.draw(axes, data, {host: series for host, (series, _) in found.items()}, colours).labels)
@@ -264,4 +266,4 @@ def _resource(axes: Any, data: RunData, hosts: Sequence[str], name: str, lo: flo
     axes.locator_params(axis="y", nbins=3)
     axes.set_ylabel({"cpu": "CPU", "disk": "disk", "network": "network in" if unit != "ratio" else "network"}[name])
     seconds(axes, None, lo, hi, label=False)
-    style.label_ends(axes, labels[:4] if not many else labels)
+    style.label_ends(axes, labels)
