@@ -10,7 +10,7 @@ from labtool.analysis import format as fmt
 from labtool.analysis.application import FAILED, RUNNING, Application
 from labtool.analysis.blocked import NAMES, STRAGGLES, Blocked, WhatIf, blocked
 from labtool.analysis.data import RunData
-from labtool.analysis.ideal import Ideal, Prediction, crowded, ideals, predictions
+from labtool.analysis.ideal import Ideal, Prediction, crowded_stages, ideals, predictions
 from labtool.analysis.model import Finding, Headline, Severity, Value, Verdict
 from labtool.analysis.reschedule import Rescheduler
 from labtool.analysis.resources import RESOURCES
@@ -65,14 +65,15 @@ def explain(data: RunData) -> tuple[Explained, ...]:
     for application in sorted(data.spark, key=lambda one: -one.length)[:MOST]:
         plan = Rescheduler(application)
         ideal = ideals(data, application)
+        crowded = crowded_stages(data, application, ideal)
         found.append(
             Explained(
                 application,
                 plan,
-                blocked(application, crowded(application, ideal), plan),
+                blocked(application, crowded, plan),
                 tuple(stragglers(application)),
                 ideal,
-                predictions(application, ideal, plan),
+                predictions(application, ideal, plan, crowded),
             )
         )
     return tuple(found)

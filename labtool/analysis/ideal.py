@@ -14,7 +14,7 @@ workers and all of the disk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from labtool.analysis.application import Application
 from labtool.analysis.blocked import durations_without
 from labtool.analysis.data import Floats, RunData, Series
 from labtool.analysis.reschedule import Rescheduler, Slot
+from labtool.analysis.trust import MACHINE_FULL, machine_share
 
 COVERED = 0.8
 """Counters count where they cover so much of a stage, …"""
@@ -129,9 +130,13 @@ def _of_stage(data: RunData, application: Application, i: int, start: float, end
     )
 
 
-def crowded(application: Application, found: Sequence[Ideal]) -> frozenset[int]:
-    """Return the stages in which tasks may have waited for a processor: hosts' CPUs were full, or left no counters."""
-    spare = {one.stage for one in found if one.from_hosts and not one.crowded}
+def crowded_stages(data: RunData, application: Application, found: Sequence[Ideal]) -> frozenset[int]:
+    """Return the stages in which tasks may have waited for a processor.
+
+    Their hosts' CPUs were full or left no counters, or the machine that carries all hosts was full.
+    """
+    full = data.record.cloud == "local" and (machine_share(data, "cpu_full") or 0.0) >= MACHINE_FULL
+    spare = {one.stage for one in found if one.from_hosts and not one.crowded and not full}
     return frozenset(range(len(application.stages))) - spare
 
 
@@ -188,14 +193,16 @@ def _network_of_tasks(data: RunData, application: Application, i: int, hosts: Se
     return None if bandwidth is None else moved / bandwidth
 
 
-def predictions(application: Application, found: Sequence[Ideal], plan: Rescheduler) -> tuple[Prediction, ...]:
+def predictions(
+    application: Application, found: Sequence[Ideal], plan: Rescheduler, crowded: Collection[int] = ()
+) -> tuple[Prediction, ...]:
     """Return what twice the cores, workers, disk or network would make of the application's time.
 
     Twice the cores, or workers, are twice the slots. At best every task takes what it took. At worst, with twice the
     tasks at once on the same disk and network, what a task waited for these takes twice as long; of twice the workers
     each has its own, and what it waits for the network grows by the share of shuffle data that is on other hosts then.
     Twice the disk, or network, halves what tasks were blocked for it: at worst what is told to be so, at best all that
-    may be.
+    may be; `crowded` is as for `blocked`.
     """
     tasks = application.tasks
     took = tasks.duration
@@ -203,7 +210,7 @@ def predictions(application: Application, found: Sequence[Ideal], plan: Reschedu
     if base.length <= 0:
         return ()
     scale = application.length / base.length
-    without = durations_without(application, crowded(application, found))
+    without = durations_without(application, crowded)
     told = {name: took - without[name][0] for name in ("disk", "network")}
     most = {name: took - without[name][1] for name in ("disk", "network")}
     twice = [slot for slot in plan.slots for _ in range(2)]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_run import flat, record, run_data
 from small_spark import application, job, stage, task
 
 from labtool.analysis.data import Series
-from labtool.analysis.ideal import covered, ideals, predictions
+from labtool.analysis.ideal import covered, crowded_stages, ideals, predictions
 from labtool.analysis.reschedule import Rescheduler
 from labtool.dataset.run import HostRecord
 
@@ -118,6 +120,16 @@ def test_no_stage_is_faster_than_what_is_left_of_its_ideal_times():
     assert found["cores"].seconds == pytest.approx(3.6), "the disk has 3.6 s of work"
     assert found["cores"].best_s == pytest.approx(2.0)
     assert found["workers"].seconds == pytest.approx(2.0), "each has a disk of its own"
+
+
+def test_processors_that_may_have_been_full():
+    def crowded(level, **machine):
+        data = run({"host-0": level, "host-1": level})
+        data = replace(data, record=data.record.model_copy(update={"cloud": "local", "machine": machine}))
+        return crowded_stages(data, ten_seconds(), ideals(data, ten_seconds()))
+
+    assert crowded(busy(0.5)) == crowded(busy(0.5), cpu_full="0.02") == frozenset()
+    assert crowded(busy(0.95)) == crowded({}) == crowded(busy(0.5), cpu_full="0.3") == {0}
 
 
 def test_twice_the_network_halves_what_was_waited_for_it():
