@@ -10,7 +10,8 @@ the same slots, so that those that ran beside each other do so again. What was m
 - a stage's first task comes as long after its submission as a slot was free and it did not, and a stage ends as long
   after its last task as it did;
 - a slot takes the next task as long after a task's end as it did, in the median of that stage;
-- a slot is there from when its executor was added to when it was removed.
+- a slot is there from when its executor was added to when it was removed, and takes no task that would end later;
+- a task that failed is tried again after it has failed.
 
 Not kept is which executor a task ran on, and why it waited for that one (locality).
 """
@@ -29,7 +30,11 @@ import numpy.typing as npt
 from labtool.analysis.application import Application, Numbers
 from labtool.analysis.data import Floats
 
-_JOB, _STAGE, _SLOT, _STAGE_END = range(4)
+_JOB, _STAGE, _RETRY, _SLOT, _STAGE_END = range(5)
+
+
+LATE_S = 0.5
+"""A task that went with its executor may end by so much after it, as the driver took both down."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,19 @@ class Rescheduler:
         return found
 
     @cached_property
+    def retries(self) -> dict[int, int]:
+        """For a task that failed: the one that tried the same again."""
+        tasks = self.application.tasks
+        found: dict[int, int] = {}
+        last: dict[tuple[int, int], int] = {}
+        for i, pair in enumerate(zip(tasks.stage.tolist(), tasks.index.tolist(), strict=True)):
+            before = last.get(pair)
+            if before is not None and not tasks.ok[before] and tasks.finished[before] <= tasks.launched[i]:
+                found[before] = i
+            last[pair] = i
+        return found
+
+    @cached_property
     def waits(self) -> list[tuple[tuple[int, ...], float]]:
         """For each stage: which stages it waited for, and how long after the last of them it came; none: its job."""
         stages = self.application.stages
@@ -230,6 +248,7 @@ class _Run:
         self.left = [int(plan.scheduled[application.of_stage(i)].sum()) for i in range(len(stages))]
         self.last = [-math.inf] * len(stages)  # end of the last task that ended well, or of any
         self.events: list[tuple[float, int, int]] = []
+        self.later = set(plan.retries.values())
         self.ready: list[int] = []
         self.free: list[int] = []
         place = {job.number: i for i, job in enumerate(jobs)}
@@ -251,6 +270,8 @@ class _Run:
             now, kind, one = heapq.heappop(self.events)
             if kind == _SLOT:
                 heapq.heappush(self.free, one)
+            elif kind == _RETRY:
+                heapq.heappush(self.ready, one)
             elif kind == _JOB:
                 self._job(now, one)
             elif kind == _STAGE:
@@ -317,23 +338,28 @@ class _Run:
         self.stage_start[i] = now
         if not self.left[i]:
             stage = self.plan.application.stages[i]
-            heapq.heappush(self.events, (now + max((stage.completed or stage.submitted) - stage.submitted, 0.0), 3, i))
+            heapq.heappush(
+                self.events, (now + max((stage.completed or stage.submitted) - stage.submitted, 0.0), _STAGE_END, i)
+            )
             return
         for task in self.plan.application.of_stage(i).tolist():
-            if self.plan.scheduled[task]:
+            if self.plan.scheduled[task] and task not in self.later:
                 heapq.heappush(self.ready, task)
 
     def _dispatch(self, now: float) -> None:
         while self.ready and self.free:
-            slot = heapq.heappop(self.free)
-            if self.slots[slot].end <= now:
-                continue  # its executor is gone
-            task = heapq.heappop(self.ready)
+            slot, task = heapq.heappop(self.free), self.ready[0]
             stage = self.stage_of[task]
             begin = max(now, self.stage_start[stage] + self.plan.heads[stage])
             end = begin + self.took[task]
+            if self.slots[slot].end + LATE_S < end:
+                continue  # its executor is gone before
+            heapq.heappop(self.ready)
             self.start[task], self.finish[task] = begin, end
             heapq.heappush(self.events, (max(end + self.gaps[stage], begin), _SLOT, slot))
+            again = self.plan.retries.get(task)
+            if again is not None:
+                heapq.heappush(self.events, (end, _RETRY, again))
             self.left[stage] -= 1
             self.last[stage] = max(self.last[stage], end if self.ok[task] else -math.inf)
             if not self.left[stage]:

@@ -7,13 +7,16 @@ import numpy as np
 from labtool.analysis.application import AMOUNTS, SIZES, Application, Executor, Job, Stage, Tasks
 
 
-def task(stage, launched, took, executor="0", ok=True, speculative=False, remote=False, records=0.0, **more):
+def task(
+    stage, launched, took, executor="0", index=None, ok=True, speculative=False, remote=False, records=0.0, **more
+):
     """A task: amounts by `..._s` without the ending, sizes with `_bytes`."""
     return {
         "stage": stage,
         "launched": launched,
         "took": took,
         "executor": executor,
+        "index": index,
         "ok": ok,
         "speculative": speculative,
         "remote": remote,
@@ -37,7 +40,7 @@ def tasks_of(rows):
         launched=launched,
         finished=launched + took,
         stage=np.array([row["stage"] for row in rows], dtype=np.int32),
-        index=np.arange(len(rows), dtype=np.int32),
+        index=np.array([i if row["index"] is None else row["index"] for i, row in enumerate(rows)], dtype=np.int32),
         executor=codes,
         host=codes,
         ok=np.array([row["ok"] for row in rows]),

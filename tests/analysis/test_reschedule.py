@@ -120,6 +120,14 @@ def test_a_task_that_failed_takes_its_slot_and_ends_no_stage():
     assert made.stage_end.tolist() == pytest.approx([2.0])
 
 
+def test_what_failed_is_tried_again_after_it_has_failed():
+    rows = [task(0, 0.0, 3.0, index=0, ok=False), task(0, 0.0, 1.0, index=1), task(0, 3.0, 2.0, index=0)]
+    app = application(rows, executors=(("0", 4),))
+    plan = Rescheduler(app)
+    assert plan.run(app.tasks.duration).start.tolist() == pytest.approx([0.0, 0.0, 3.0])
+    assert plan.run(np.array([1.0, 1.0, 2.0])).length == pytest.approx(3.0)
+
+
 times = st.lists(st.floats(0.01, 100, allow_nan=False), min_size=1, max_size=40)
 
 
