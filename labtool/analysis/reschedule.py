@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -179,6 +180,16 @@ class Rescheduler:
         return found
 
     @cached_property
+    def sequence(self) -> tuple[list[int], list[int]]:
+        """The jobs that ended, in that order; and for each job how many had ended when it came, which it waited for."""
+        jobs = self.application.jobs
+        order = sorted(
+            (i for i, job in enumerate(jobs) if job.completed is not None), key=lambda i: jobs[i].completed or 0
+        )
+        ended = np.array([jobs[i].completed for i in order], dtype=np.float64)
+        return order, np.searchsorted(ended, [job.submitted for job in jobs], "right").tolist()
+
+    @cached_property
     def _submitted(self) -> dict[int, float]:
         return {job.number: job.submitted for job in self.application.jobs}
 
@@ -285,13 +296,8 @@ class _Run:
 
     def _begin(self) -> None:
         jobs = self.plan.application.jobs
-        self.order = sorted(
-            (i for i, job in enumerate(jobs) if job.completed is not None), key=lambda i: jobs[i].completed or 0.0
-        )
-        ended = [jobs[i].completed or 0.0 for i in self.order]
-        # How many of the jobs that ended first a job came after.
-        self.after = [int(np.searchsorted(ended, job.submitted, "right")) for job in jobs]
-        self.waiting = sorted(range(len(jobs)), key=lambda i: (self.after[i], jobs[i].submitted))
+        self.order, self.after = self.plan.sequence
+        self.waiting = deque(sorted(range(len(jobs)), key=lambda i: (self.after[i], jobs[i].submitted)))
         self.done = 0
         self.done_at = -math.inf
         first = min((job.submitted for job in jobs), default=0.0)
@@ -309,7 +315,7 @@ class _Run:
             self.done_at = max(self.done_at, end)
             self.done += 1
         while self.waiting and self.after[self.waiting[0]] <= self.done:
-            i = self.waiting.pop(0)
+            i = self.waiting.popleft()
             if not self.after[i]:
                 at = jobs[i].submitted
             else:

@@ -10,7 +10,7 @@ from labtool.analysis import format as fmt
 from labtool.analysis.application import FAILED
 from labtool.analysis.data import Floats
 from labtool.analysis.explained import Explained
-from labtool.analysis.stragglers import CAUSES, UNEXPLAINED
+from labtool.analysis.stragglers import CAUSES, UNEXPLAINED, WORDS
 from labtool.dataset.run import RunDirectory
 from labtool.report import style
 from labtool.report.figure import Figure, finish, grid, sheet
@@ -154,7 +154,7 @@ def _gantt_title(one: Explained) -> str:
         return "No task straggled"
     causes = [each.cause for each in one.stragglers]
     most = max(set(causes), key=causes.count)
-    why = "without a cause that was measured" if most == UNEXPLAINED else f"by {most}"
+    why = "without a cause that was measured" if most == UNEXPLAINED else f"because of {WORDS[most]}"
     if len(causes) == 1:
         return f"One task straggled, {why}"
     return f"{fmt.plural(len(causes), 'task')} straggled, most of them {why}"
