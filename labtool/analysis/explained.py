@@ -250,7 +250,7 @@ def _lost(application: Application) -> list[Finding]:
     others = f", and {fmt.plural(len(lost) - 1, 'other')} later" if len(lost) > 1 else ""
     sentence = (
         f"Executor {first.name} on {first.host} was lost at {first.removed or 0.0:,.0f} s ({first.reason}){others}: "
-        "what it had computed for later stages had to be computed again."
+        "what it ran, and what it held of earlier stages, had to be computed again."
     )
     evidence: dict[str, Value] = {"lost": len(lost), "executors": len(application.executors)}
     return [Finding("spark.executors", "load", "warning", sentence, "", evidence, "gantt", first.host)]
@@ -378,11 +378,11 @@ def _bottleneck(one: Explained) -> list[Finding]:
 def _twice(one: Explained) -> list[Finding]:
     if not one.trusted or not one.predictions:
         return []
-    parts = [
-        f"{TWICE[each.change]} {fmt.duration(each.seconds)} ({fmt.duration(each.best_s)} to "
-        f"{fmt.duration(each.worst_s)})"
-        for each in one.predictions
-    ]
+    parts = []
+    for each in one.predictions:
+        likely, best, worst = (fmt.duration(value) for value in (each.seconds, each.best_s, each.worst_s))
+        between = f" ({best} to {worst})" if best != worst else ""
+        parts.append(f"{TWICE[each.change]} {likely}{between}")
     evidence: dict[str, Value] = {f"{each.change}_s": each.seconds for each in one.predictions}
     evidence |= {f"{each.change}_best_s": each.best_s for each in one.predictions}
     evidence |= {f"{each.change}_worst_s": each.worst_s for each in one.predictions}
