@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_spark import application, job, stage, task
 
@@ -128,9 +128,11 @@ def test_what_failed_is_tried_again_after_it_has_failed():
     assert plan.run(np.array([1.0, 1.0, 2.0])).length == pytest.approx(3.0)
 
 
+FEW = settings(max_examples=30)
 times = st.lists(st.floats(0.01, 100, allow_nan=False), min_size=1, max_size=40)
 
 
+@FEW
 @given(times, st.integers(1, 8))
 def test_a_stage_takes_what_a_list_takes(took, slots):
     app = one_stage(took, slots)
@@ -141,6 +143,7 @@ def test_a_stage_takes_what_a_list_takes(took, slots):
     assert made.length <= sum(took) / slots + (1 - 1 / slots) * max(took) + 1e-9
 
 
+@FEW
 @given(times, st.integers(1, 8), st.randoms())
 def test_shorter_tasks_or_more_slots_never_make_a_stage_longer(took, slots, random):
     app = one_stage(took, slots)
@@ -151,6 +154,7 @@ def test_shorter_tasks_or_more_slots_never_make_a_stage_longer(took, slots, rand
     assert plan.run(app.tasks.duration, [Slot()] * (slots + 1)).length <= length + 1e-9
 
 
+@FEW
 @given(times, st.integers(1, 8))
 def test_no_more_tasks_run_at_once_than_there_are_slots(took, slots):
     app = one_stage(took, slots)
@@ -158,3 +162,38 @@ def test_no_more_tasks_run_at_once_than_there_are_slots(took, slots):
     edges = sorted([(t, -1) for t in made.finish.tolist()] + [(t, 1) for t in made.start.tolist()])
     running = np.cumsum([step for _, step in edges])
     assert running.max() <= slots
+
+
+def chain(stages, slots, pause):
+    """An application of stages one after another, as a scheduler without delays would have run them."""
+    rows, described, at = [], [], 0.0
+    for number, took in enumerate(stages):
+        free, begin = [(at, i) for i in range(slots)], at
+        for one in took:
+            when, slot = heapq.heappop(free)
+            rows.append(task(number, when, one))
+            heapq.heappush(free, (when + one, slot))
+            at = max(at, when + one)
+        described.append(stage(number, begin, at, parents=(number - 1,) if number else ()))
+        at += pause
+    return application(rows, tuple(described), (job(0, 0.0, at - pause),), executors=(("0", slots),))
+
+
+@FEW
+@given(st.lists(times, min_size=1, max_size=4), st.integers(1, 4), st.floats(0, 3))
+def test_stages_one_after_another_take_the_sum_of_their_lists_and_the_pauses(stages, slots, pause):
+    app = chain(stages, slots, pause)
+    expected = sum(listed(took, slots) for took in stages) + pause * (len(stages) - 1)
+    assert Rescheduler(app).run(app.tasks.duration).length == pytest.approx(expected)
+
+
+@FEW
+@given(st.lists(times, min_size=1, max_size=4), st.integers(1, 4), st.integers(0, 3), st.floats(0, 1))
+def test_a_faster_stage_saves_what_its_own_list_saves(stages, slots, which, factor):
+    which %= len(stages)
+    app = chain(stages, slots, 0.5)
+    faster = np.where(app.tasks.stage == which, app.tasks.duration * factor, app.tasks.duration)
+    plan = Rescheduler(app)
+    saved = plan.run(app.tasks.duration).length - plan.run(faster).length
+    alone = listed(stages[which], slots) - listed([one * factor for one in stages[which]], slots)
+    assert saved == pytest.approx(alone, abs=1e-6)
