@@ -301,10 +301,10 @@ class RunData:
     requests: Requests | None = None
     access: AccessLog | None = None
     steps: tuple[Step, ...] = ()
-    spark: tuple[Application, ...] = ()  # those that ran a task
     events: tuple[Event, ...] = ()
     clocks: tuple[ClockReading, ...] = ()
     observers: tuple[ObserverCost, ...] = ()
+    spark: tuple[Application, ...] = ()  # those that ran a task
     present: frozenset[str] = frozenset()  # the tables that could be read
     unreadable: tuple[Missing, ...] = ()
 

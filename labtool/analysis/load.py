@@ -50,12 +50,12 @@ def load(directory: RunDirectory) -> RunData:
     steps = reader.attempt("workload_steps", lambda: steps_of(reader, since)) or ()
     measured = (min(max(record.warmup_s, 0.0), length), length)
     access = reader.attempt("access_log", lambda: access_log(reader, since, measured))
-    spark = reader.attempt("spark_tasks", lambda: applications(reader, since)) or ()
     cloudwatch = reader.attempt("cloudwatch", lambda: _cloudwatch(reader, since)) or ()
     service = reader.attempt("service_metrics", lambda: _service(reader, since, length)) or ()
     events = reader.attempt("timeline", lambda: _events(reader, since)) or ()
     clocks = reader.attempt("clock", lambda: _clocks(reader, since)) or ()
     observers = reader.attempt("observer", lambda: _observers(reader)) or ()
+    spark = reader.attempt("spark_tasks", lambda: applications(reader, since)) or ()
     found, disks = reader.attempt("host_metrics", lambda: _signals(reader, since, length)) or ({}, {})
     reader.close()
     clients = tuple(_trimmed(client, summaries) for client in clients)
@@ -77,10 +77,10 @@ def load(directory: RunDirectory) -> RunData:
         requests=single,
         access=access,
         steps=steps,
-        spark=spark,
         events=events,
         clocks=clocks,
         observers=observers,
+        spark=spark,
         present=frozenset(reader.present),
         unreadable=tuple(reader.unreadable),
     )

@@ -28,14 +28,14 @@ PRODUCED = (
     "workload_histograms",
     "workload_steps",
     "workload_counts",
-    "requests",
-    "access_log",
-    "service_metrics",
     "spark_applications",
     "spark_executors",
     "spark_jobs",
     "spark_stages",
     "spark_tasks",
+    "requests",
+    "access_log",
+    "service_metrics",
 )
 """The tables that a parser may make; the others are made of what labtool itself collected."""
 
