@@ -8,6 +8,7 @@ from labtool.analysis import (
     accesslog,
     cloudwatch,
     endpoints,
+    explained,
     generator,
     latency,
     requests,
@@ -21,6 +22,7 @@ from labtool.analysis import (
 from labtool.analysis.cloudwatch import Comparison
 from labtool.analysis.data import RunData
 from labtool.analysis.endpoints import Compared
+from labtool.analysis.explained import Explained
 from labtool.analysis.generator import Lateness
 from labtool.analysis.model import Finding, Headline, Verdict, by_severity
 from labtool.analysis.requests import Felt
@@ -42,6 +44,7 @@ class Analysis:
     felt: Felt | None = None  # these three: of single requests, where the clients left them
     lateness: Lateness | None = None
     compared: tuple[Compared, ...] = ()
+    explained: tuple[Explained, ...] = ()  # Spark's applications
 
     @property
     def limits(self) -> tuple[Finding, ...]:
@@ -61,12 +64,14 @@ def analyse(data: RunData) -> Analysis:
     comparisons = cloudwatch.compare(data)
     felt = lateness = None
     compared: list[Compared] = []
+    spark = explained.explain(data)
     if data.requests is not None and load is not None:
         felt = requests.felt_of(data.requests, closed=load.closed)
         lateness = None if load.closed else generator.lateness_of(data.requests)
         compared = endpoints.compare(data.requests)
     findings = [
         *workload.findings(data),
+        *explained.findings(spark),
         *generator.findings(data, lateness, felt, usage),
         *(latency.findings(data, load, felt) if load else ()),
         *endpoints.findings(compared),
@@ -79,8 +84,8 @@ def analyse(data: RunData) -> Analysis:
     ]
     findings += webserver.limits(data, usage, findings)
     return Analysis(
-        verdict=verdict(data, load, usage, findings, felt),
-        headlines=tuple(headlines(data, load, usage, felt)),
+        verdict=verdict(data, load, usage, findings, felt, explained.verdict(spark)),
+        headlines=tuple(headlines(data, load, usage, felt, explained.headlines(spark))),
         findings=tuple(by_severity(findings)),
         load=load,
         usage=tuple(usage),
@@ -88,4 +93,5 @@ def analyse(data: RunData) -> Analysis:
         felt=felt,
         lateness=lateness,
         compared=tuple(compared),
+        explained=spark,
     )

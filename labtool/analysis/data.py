@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from labtool.dataset.run import HostRecord, Missing, RunRecord
+
+if TYPE_CHECKING:
+    from labtool.analysis.application import Application
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -300,6 +304,7 @@ class RunData:
     events: tuple[Event, ...] = ()
     clocks: tuple[ClockReading, ...] = ()
     observers: tuple[ObserverCost, ...] = ()
+    spark: tuple[Application, ...] = ()  # those that ran a task
     present: frozenset[str] = frozenset()  # the tables that could be read
     unreadable: tuple[Missing, ...] = ()
 

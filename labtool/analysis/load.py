@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from labtool.analysis import signals
+from labtool.analysis.application import applications
 from labtool.analysis.data import (
     Client,
     ClientSummary,
@@ -54,6 +55,7 @@ def load(directory: RunDirectory) -> RunData:
     events = reader.attempt("timeline", lambda: _events(reader, since)) or ()
     clocks = reader.attempt("clock", lambda: _clocks(reader, since)) or ()
     observers = reader.attempt("observer", lambda: _observers(reader)) or ()
+    spark = reader.attempt("spark_tasks", lambda: applications(reader, since)) or ()
     found, disks = reader.attempt("host_metrics", lambda: _signals(reader, since, length)) or ({}, {})
     reader.close()
     clients = tuple(_trimmed(client, summaries) for client in clients)
@@ -78,6 +80,7 @@ def load(directory: RunDirectory) -> RunData:
         events=events,
         clocks=clocks,
         observers=observers,
+        spark=spark,
         present=frozenset(reader.present),
         unreadable=tuple(reader.unreadable),
     )

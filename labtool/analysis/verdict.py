@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from labtool.analysis import format as fmt
@@ -17,12 +19,21 @@ from labtool.analysis.workload import DIP, FEWEST_INTERVALS, SHORTFALL, Load, bo
 
 
 def verdict(
-    data: RunData, load: Load | None, found: list[Usage], findings: list[Finding], felt: Felt | None = None
+    data: RunData,
+    load: Load | None,
+    found: list[Usage],
+    findings: list[Finding],
+    felt: Felt | None = None,
+    job: Verdict | None = None,
 ) -> Verdict:
-    """Return the verdict: what the run says, and nothing that its data cannot carry; `felt` as for `headlines`."""
+    """Return the verdict: what the run says, and nothing that its data cannot carry.
+
+    `felt` is as for `headlines`, `job` what is said of a Spark application, which counts where nothing else had a rate
+    to keep.
+    """
     said = {finding.id: finding for finding in findings}
     broken = _broken(data)
-    if data.measured_s <= 0 or not (found or load):
+    if data.measured_s <= 0 or not (found or load or job):
         reason = broken or "there are no numbers of a measured window"
         return Verdict("refused", "Nothing to say", f"This run says nothing about the system: {reason}.")
     clause = _busiest_clause(found, said)
@@ -30,6 +41,11 @@ def verdict(
         clause = "; ".join(
             (f"99 of 100 requests took {fmt.milliseconds(tail.value)} or less", *([clause] if clause else []))
         )
+    if job is not None and _is_job(load):
+        result = Verdict(job.severity, job.label, f"{job.sentence} {_sentence(clause)}".strip())
+        if broken and job.severity == "ok":
+            result = replace(result, severity="warning", label="Cut short")
+        return replace(result, sentence=_with_break(result.sentence, broken))
     if load is None:
         if data.record.workload:
             why = broken or f"the workload {data.record.workload} left no numbers"
@@ -44,6 +60,11 @@ def verdict(
     if broken and result.severity == "ok":
         return Verdict("warning", "Cut short", _with_break(result.sentence, broken))
     return Verdict(result.severity, result.label, _with_break(result.sentence, broken))
+
+
+def _is_job(load: Load | None) -> bool:
+    """Return True where nobody offered a rate: an application does not keep up with its own tasks."""
+    return load is None or (load.role == "client" and load.offered is None)
 
 
 def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -> Verdict:
@@ -149,9 +170,20 @@ def _sentence(clause: str) -> str:
     return f"{clause[:1].upper()}{clause[1:]}." if clause else ""
 
 
-def headlines(data: RunData, load: Load | None, found: list[Usage], felt: Felt | None = None) -> list[Headline]:
-    """Return the four to six large numbers of the first screen; `felt` is what single requests took."""
-    if load is None:
+def headlines(
+    data: RunData,
+    load: Load | None,
+    found: list[Usage],
+    felt: Felt | None = None,
+    job: list[Headline] | None = None,
+) -> list[Headline]:
+    """Return the four to six large numbers of the first screen.
+
+    `felt` is what single requests took, `job` what a Spark application did, as for `verdict`.
+    """
+    if job and _is_job(load):
+        shown = job
+    elif load is None:
         shown = _watched(data, found)
     else:
         felt_as = _percentiles(data, load) if data.requests is None else _of_requests(felt)

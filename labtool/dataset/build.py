@@ -217,7 +217,8 @@ def _parsed(source: Source, workload: Path | None, stack: Path | None) -> list[M
         with tables.writer(directory.tables, name) as append:
             for piece in pieces:
                 append(piece)
-    if source.record.workload and not any(piece.num_rows for piece in made["workload_intervals"]):
+    told = made["workload_intervals"] + made["spark_tasks"]
+    if source.record.workload and not any(piece.num_rows for piece in told):
         missing.append(Missing(what="workload_intervals", why="the workload's output says nothing over time"))
     return missing
 
@@ -231,6 +232,10 @@ def _in_our_clock(name: str, found: parsers.Rows | pa.Table, source: Source, fil
     return tables.to_arrow(name, _moved(name, found, source), file)
 
 
+_WHOSE = ("driver", "host", "client")
+"""Columns that say whose clock a row's times are of, the first one that is there."""
+
+
 def _shifted(table: pa.Table, source: Source) -> pa.Table:
     """Move the times of a whole table, host by host, each by its offset in the middle of the window."""
     import pyarrow as pa
@@ -238,8 +243,8 @@ def _shifted(table: pa.Table, source: Source) -> pa.Table:
 
     middle = source.start + (source.end - source.start) / 2
     known = {host: moved for host in source.offsets if (moved := round(source.offset(host, middle) * 1e6))}
-    column = "host" if "host" in table.column_names else "client"
-    if not known or column not in table.column_names:
+    column = next((name for name in _WHOSE if name in table.column_names), None)
+    if not known or column is None:
         return table
     names = pc.list_element(pc.split_pattern(pc.fill_null(table[column], ""), "/", max_splits=1), 0)
     ahead = pa.chunked_array([[known.get(name, 0) for name in names.unique().to_pylist()]], pa.duration("us")).take(
@@ -255,7 +260,7 @@ def _moved(name: str, rows: Iterable[dict[str, Any]], source: Source) -> Iterato
     """Move a parser's times from its host's clock to the controller's."""
     times = [column.name for column in TABLES[name] if column.type == "timestamp"]
     for row in rows:
-        host = str(row.get("host") or row.get("client") or "").split("/", 1)[0]
+        host = str(next((row[name] for name in _WHOSE if row.get(name)), "")).split("/", 1)[0]
         if host not in source.offsets:
             yield row
             continue

@@ -48,6 +48,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
         requests,
         search,
         service,
+        spark,
         timeline,
         webserver,
     )
@@ -63,6 +64,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
         cost,
         distribution,
         latency,
+        spark,
         heat,
         webserver,
         hosts,

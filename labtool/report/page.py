@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
@@ -13,7 +14,7 @@ from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import RunData
 from labtool.analysis.model import Finding, Headline, Verdict
 from labtool.dataset.run import RunDirectory
-from labtool.report import tables
+from labtool.report import stages, tables
 from labtool.report.figure import Figure
 from labtool.report.tables import Table
 
@@ -155,6 +156,7 @@ def sections(data: RunData, analysis: Analysis, by_name: dict[str, Figure], run:
             some(tables.percentiles(analysis), tables.endpoints(analysis), tables.urls(data)),
             f"No latency was measured.{watched}",
         ),
+        *_explained(analysis, drawn),
         Section(
             "busy",
             "What was busy?",
@@ -206,6 +208,23 @@ def sections(data: RunData, analysis: Analysis, by_name: dict[str, Figure], run:
             "run.json holds no settings.",
         ),
     ]
+
+
+def _explained(analysis: Analysis, drawn: Callable[..., tuple[Figure, ...]]) -> tuple[Section, ...]:
+    """Return what is shown of Spark's applications; nothing where none ran."""
+    if not analysis.explained:
+        return ()
+    one = analysis.explained[0]
+    found = (stages.what_if(one), stages.stages(one), stages.slow_tasks(one), stages.applications(analysis))
+    return (
+        Section(
+            "explained",
+            "Why did it take that long?",
+            "Why that long",
+            drawn("whatif", "waterfall", "gantt", "shuffle", "skew"),
+            tuple(table for table in found if table is not None),
+        ),
+    )
 
 
 def _where(by_name: dict[str, Figure]) -> dict[str, str]:

@@ -47,13 +47,15 @@ class Table:
     sortable: bool = True
 
 
-def _amount(value: float | None, text: str) -> Cell:
+def amount(value: float | None, text: str) -> Cell:
+    """Return a cell of a number, which sorts last where it is not known."""
     return Cell(text, value if fmt.known(value) else -1.0)
 
 
-def _table(
+def tabled(
     name: str, caption: str, columns: Sequence[str], rows: Iterable[Iterable[Cell]], numeric: Iterable[int]
 ) -> Table:
+    """Return a table, sortable where it has more than a row."""
     filled = tuple(tuple(row) for row in rows)
     return Table(name, caption, tuple(columns), filled, frozenset(numeric), len(filled) > 1)
 
@@ -66,12 +68,12 @@ def clients(data: RunData) -> Table | None:
         (
             Cell(s.name),
             Cell(s.role),
-            _amount(s.offered, f"{s.offered:,.0f}" if s.offered is not None else "–"),
-            _amount(s.rate, fmt.UNKNOWN if s.rate is None else f"{s.rate:,.0f}"),
-            _amount(s.bytes_rate, fmt.size_rate(s.bytes_rate)),
-            _amount(s.operations, fmt.count(s.operations)),
+            amount(s.offered, f"{s.offered:,.0f}" if s.offered is not None else "–"),
+            amount(s.rate, fmt.UNKNOWN if s.rate is None else f"{s.rate:,.0f}"),
+            amount(s.bytes_rate, fmt.size_rate(s.bytes_rate)),
+            amount(s.operations, fmt.count(s.operations)),
             Cell(fmt.count(s.errors), s.errors if s.errors is not None else -1.0, tone="problem" if s.errors else ""),
-            *(_amount(value, fmt.milliseconds(value)) for value in (s.p50, s.p95, s.p99, s.p999, s.latency_max)),
+            *(amount(value, fmt.milliseconds(value)) for value in (s.p50, s.p95, s.p99, s.p999, s.latency_max)),
         )
         for s in data.summaries
     ]
@@ -79,7 +81,7 @@ def clients(data: RunData) -> Table | None:
     caption = "What every client said at its end, over its whole life"
     if data.requests is not None:
         caption = f"What every client's requests add up to, {data.requests.counted_as}"
-    return _table("clients", caption, columns, rows, range(2, 12))
+    return tabled("clients", caption, columns, rows, range(2, 12))
 
 
 def percentiles(analysis: Analysis) -> Table | None:
@@ -91,12 +93,12 @@ def percentiles(analysis: Analysis) -> Table | None:
     for name, one in felt.latency.items():
         cells = [Cell(name, one.q)]
         for found in (one, felt.service.get(name)):
-            cells.append(_amount(found.value if found else None, fmt.milliseconds(found.value if found else None)))
+            cells.append(amount(found.value if found else None, fmt.milliseconds(found.value if found else None)))
             cells.append(Cell(fmt.latency_range(found.low, found.high) if found else fmt.UNKNOWN))
         rows.append(cells)
     columns = ("percentile", "latency", "95 % interval", "service time", "95 % interval of it")
     caption = f"Percentiles of {felt.n:,} requests: latency from when each was due, service time from its send"
-    return replace(_table("percentiles", caption, columns, rows, range(1, 5)), sortable=False)
+    return replace(tabled("percentiles", caption, columns, rows, range(1, 5)), sortable=False)
 
 
 def endpoints(analysis: Analysis) -> Table | None:
@@ -110,14 +112,14 @@ def endpoints(analysis: Analysis) -> Table | None:
         for name in ("p50", "p99"):
             found, ratio = one.quantiles.get(name), one.ratios.get(name)
             value = found.value * 1000 if found else None
-            cells.append(_amount(value, fmt.milliseconds(value)))
+            cells.append(amount(value, fmt.milliseconds(value)))
             between = f" ({fmt.number(ratio.low)} to {fmt.number(ratio.high)})" if ratio and ratio.low else ""
             text = f"{fmt.number(ratio.value)}{between}" if ratio else "1" if one is analysis.compared[0] else "–"
-            cells.append(_amount(ratio.value if ratio else 1.0, text))
+            cells.append(amount(ratio.value if ratio else 1.0, text))
         rows.append(cells)
     columns = ("endpoint", "requests", "failed", "p50", "times the first's p50", "p99", "times the first's p99")
     caption = "Endpoints compared with the most frequent, within this run"
-    return _table("endpoints", caption, columns, rows, range(1, 7))
+    return tabled("endpoints", caption, columns, rows, range(1, 7))
 
 
 def urls(data: RunData) -> Table | None:
@@ -130,13 +132,13 @@ def urls(data: RunData) -> Table | None:
             Cell(fmt.count(one.requests), one.requests),
             Cell(fmt.duration(one.total_s), one.total_s),
             Cell(fmt.milliseconds(one.median_s * 1000), one.median_s),
-            _amount(one.p99_s, fmt.UNKNOWN if one.p99_s is None else fmt.milliseconds(one.p99_s * 1000)),
+            amount(one.p99_s, fmt.UNKNOWN if one.p99_s is None else fmt.milliseconds(one.p99_s * 1000)),
         )
         for one in data.access.urls
     ]
     columns = ("path, without its query", "requests", "time in all", "median", "p99")
     caption = "Paths that took the servers most time, and those with the highest p99, as their log has it"
-    return _table("urls", caption, columns, rows, range(1, 5))
+    return tabled("urls", caption, columns, rows, range(1, 5))
 
 
 def usage(analysis: Analysis, data: RunData, where: Mapping[str, str]) -> Table | None:
@@ -162,11 +164,11 @@ def usage(analysis: Analysis, data: RunData, where: Mapping[str, str]) -> Table 
         for signal in ("net_rx", "net_tx"):
             stretch = busiest_stretch(data.signal(host, signal, measured=True), 60.0)
             value = stretch[0] if stretch else None
-            cells.append(_amount(value, fmt.size_rate(value)))
+            cells.append(amount(value, fmt.size_rate(value)))
         rows.append(cells)
     columns = ["host", "group", *(RESOURCES[resource] for resource in shown), "network in", "network out"]
     caption = "The busiest minute of every host and resource, without the warm-up"
-    return _table("usage", caption, columns, rows, range(2, len(columns)))
+    return tabled("usage", caption, columns, rows, range(2, len(columns)))
 
 
 def comparisons(analysis: Analysis) -> Table | None:
@@ -196,7 +198,7 @@ def comparisons(analysis: Analysis) -> Table | None:
         "outside it",
         "verdict",
     )
-    return _table("comparisons", "CloudWatch minus the host's own counter", columns, rows, range(2, 7))
+    return tabled("comparisons", "CloudWatch minus the host's own counter", columns, rows, range(2, 7))
 
 
 def service(data: RunData) -> Table | None:
@@ -227,7 +229,7 @@ def service(data: RunData) -> Table | None:
         return None
     columns = ("service", "metric", "hosts", "smallest", "median", "largest", "last (largest host)")
     caption = "Service metrics over all hosts' points of the measured part"
-    return _table("service", caption, columns, rows, range(2, 7))
+    return tabled("service", caption, columns, rows, range(2, 7))
 
 
 def hosts(data: RunData) -> Table | None:
@@ -243,20 +245,18 @@ def hosts(data: RunData) -> Table | None:
                 Cell(name),
                 Cell(host.group),
                 Cell(host.instance_type),
-                _amount(host.vcpus, fmt.count(host.vcpus)),
-                _amount(
-                    host.memory_bytes, f"{host.memory_bytes / 2**30:.3g} GiB" if host.memory_bytes else fmt.UNKNOWN
-                ),
+                amount(host.vcpus, fmt.count(host.vcpus)),
+                amount(host.memory_bytes, f"{host.memory_bytes / 2**30:.3g} GiB" if host.memory_bytes else fmt.UNKNOWN),
                 Cell(host.address),
                 Cell(host.zone),
                 Cell(host.instance_id),
-                _amount(host.price_per_hour_usd, fmt.dollars(host.price_per_hour_usd)),
+                amount(host.price_per_hour_usd, fmt.dollars(host.price_per_hour_usd)),
             )
         )
     if not rows:
         return None
     columns = ("host", "group", "type", "vCPUs", "memory", "address", "zone", "instance", "price per hour")
-    return _table("machines", "The hosts of this run", columns, rows, (3, 4, 8))
+    return tabled("machines", "The hosts of this run", columns, rows, (3, 4, 8))
 
 
 def stages(data: RunData) -> Table | None:
@@ -270,20 +270,20 @@ def stages(data: RunData) -> Table | None:
             (
                 Cell(stage.name),
                 Cell(f"{start:,.0f} s".replace("-", "−"), start),
-                _amount(length, fmt.duration(length)),
+                amount(length, fmt.duration(length)),
                 Cell(stage.outcome, tone=tone),
                 Cell(stage.detail),
             )
         )
     if not rows:
         return None
-    return _table("stages", "Stages of the run", ("stage", "begins", "took", "outcome", "detail"), rows, (1, 2))
+    return tabled("stages", "Stages of the run", ("stage", "begins", "took", "outcome", "detail"), rows, (1, 2))
 
 
 def settings(title: str, name: str, values: Any) -> Table | None:
     """Keys and values as they were set."""
     rows = [(Cell(str(key).replace("_", " ")), Cell(_setting(str(key), value))) for key, value in values.items()]
-    return replace(_table(name, title, ("setting", "value"), rows, ()), sortable=False) if rows else None
+    return replace(tabled(name, title, ("setting", "value"), rows, ()), sortable=False) if rows else None
 
 
 def _setting(key: str, value: Any) -> str:
@@ -296,7 +296,7 @@ def _setting(key: str, value: Any) -> str:
 def artifacts(data: RunData) -> Table | None:
     """What was installed, with its hash."""
     rows = [(Cell(file), Cell(sha512)) for file, sha512 in sorted(data.record.artifacts.items())]
-    return _table("artifacts", "Artifacts and their SHA-512", ("file", "SHA-512"), rows, ()) if rows else None
+    return tabled("artifacts", "Artifacts and their SHA-512", ("file", "SHA-512"), rows, ()) if rows else None
 
 
 def plain(value: Any) -> str:
@@ -328,7 +328,7 @@ def files(run: RunDirectory) -> Table | None:
         total = sum(path.stat().st_size for path in inside)
         link = Cell(f"{folder}/", href=f"{quote(folder)}/")
         rows.append((link, Cell(fmt.plural(len(inside), "file"), len(inside)), Cell(fmt.size(total), total)))
-    return _table("files", "Files of the run, beside this report", ("file", "what", "size"), rows[:MOST_FILES], (2,))
+    return tabled("files", "Files of the run, beside this report", ("file", "what", "size"), rows[:MOST_FILES], (2,))
 
 
 def _file_row(path: Path, base: Path) -> tuple[Cell, ...]:
