@@ -80,6 +80,7 @@ ROLES = [
     "hostnames",
     "kafka",
     "packages",
+    "app_service",
     "python_app",
     "web_service",
     "httpd",
