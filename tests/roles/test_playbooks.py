@@ -81,6 +81,7 @@ ROLES = [
     "kafka",
     "packages",
     "app_service",
+    "maven_app",
     "python_app",
     "web_service",
     "httpd",
