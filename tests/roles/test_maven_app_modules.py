@@ -168,15 +168,15 @@ def kept(tmp_path, main="", **classes):
 def test_the_class_that_is_started(tmp_path):
     archive, record = kept(tmp_path, One=WITH_MAIN, Other=b"main([Ljava/lang/String;)V")
     assert record["classes"] == ["x.One"]
-    assert planning.main_class("", record, archive, "p") == "x.One"
-    assert planning.main_class("x.Launcher", record, archive, "p") == "x.Launcher", "that of a dependency"
+    assert planning.main_class("", record, archive, "p") == ("x.One", "")
+    assert planning.main_class("x.Launcher", record, archive, "p")[0] == "x.Launcher", "that of a dependency"
     with pytest.raises(planning.app_source.SourceError, match=r"p, built, has no class x.Two: .* main method in x.One"):
         planning.main_class("x.Two", record, archive, "p")
     archive, record = kept(tmp_path, One=WITH_MAIN, Two=WITH_MAIN)
-    with pytest.raises(planning.app_source.SourceError, match=r"Set maven_app_main: one of x.One, x.Two"):
-        planning.main_class("", record, archive, "p")
+    told = "p: which class is started? Set maven_app_main: one of x.One, x.Two"
+    assert planning.main_class("", record, archive, "p") == ("", told)
     archive, record = kept(tmp_path, main="x.Two", One=WITH_MAIN, Two=WITH_MAIN)
-    assert planning.main_class("", record, archive, "p") == "x.Two"
+    assert planning.main_class("", record, archive, "p") == ("x.Two", "")
 
 
 def test_what_is_kept_is_built_again_where_it_was_cut(tmp_path):

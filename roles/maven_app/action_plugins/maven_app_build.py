@@ -45,16 +45,16 @@ class ActionModule(ActionBase):
             built = record_of(kept)
             changed = built is None
             if built is None and self._task.check_mode:
-                return {**result, "changed": True, "version": version, "path": "", "sha512": "", "main": main}
+                return {**result, "changed": True, "version": version, "path": "", "sha512": "", "main": main or "main"}
             if built is None:
                 built = self.build(arguments, content, settings, kept, task_vars)
                 if built.get("failed"):
                     return {**result, **built}
         try:
-            main = main_class(main, built, kept, str(arguments["source"]))
+            main, problem = main_class(main, built, kept, str(arguments["source"]))
         except app_source.SourceError as error:
             raise AnsibleActionFail(str(error)) from None
-        told = {"version": version, "path": str(kept), "sha512": built["sha512"], "main": main}
+        told = {"version": version, "path": str(kept), "sha512": built["sha512"], "main": main, "main_problem": problem}
         return {**result, **told, "changed": changed, "seconds": built.get("seconds") if changed else None}
 
     def build(
@@ -154,17 +154,15 @@ def record_of(kept: Path) -> dict[str, Any] | None:
     return record if whole else None
 
 
-def main_class(asked: str, built: dict[str, Any], kept: Path, source: str) -> str:
-    """Return the class to start; `SourceError` where there is none, or not the one that was asked for."""
+def main_class(asked: str, built: dict[str, Any], kept: Path, source: str) -> tuple[str, str]:
+    """Return the class to start, or '' and why there is none; `SourceError` where the one that was asked for is not."""
     known = ", ".join(built["classes"])
     if asked and not has_class(kept, asked):
         told = f"; its jar has a main method in {known}" if known else ""
         raise app_source.SourceError(f"{source}, built, has no class {asked}: maven_app_main{told}")
-    found = asked or built["main"] or (known if len(built["classes"]) == 1 else "")
-    if not found:
-        told = f"one of {known}" if known else "its jar has no class with a main method"
-        raise app_source.SourceError(f"{source}: which class is started? Set maven_app_main: {told}")
-    return str(found)
+    found = str(asked or built["main"] or (known if len(built["classes"]) == 1 else ""))
+    told = f"one of {known}" if known else "its jar has no class with a main method"
+    return found, "" if found else f"{source}: which class is started? Set maven_app_main: {told}"
 
 
 def has_class(kept: Path, name: str) -> bool:
