@@ -127,6 +127,36 @@ def test_the_call_of_maven():
     assert "-Dmaven.test.skip=true" not in building.command({**ASKED, "settings": "", "tests": True}, Path("/libs"))
 
 
+def test_settings_are_the_users_own_or_a_file_that_is_there(tmp_path):
+    assert planning.settings_of("") is None
+    (tmp_path / "settings.xml").write_text("<settings/>")
+    assert planning.settings_of(str(tmp_path / "settings.xml")) == tmp_path / "settings.xml"
+    with pytest.raises(planning.AnsibleActionFail, match=r"no\.xml is no file of the controller: maven_app_settings"):
+        planning.settings_of(str(tmp_path / "no.xml"))
+
+
+def test_a_machine_without_maven_is_told_what_it_lacks(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asked = {**ASKED, "settings": "", "name": "hello", "source": "hello", "timeout": 5}
+    with pytest.raises(
+        building.BuildError, match=r"where hello is built, has no mvn: install it .*maven_app_build_host"
+    ):
+        building.run(asked, project, tmp_path / "libs")
+
+
+def test_a_build_without_an_end_is_ended(project, tmp_path, monkeypatch):
+    (tmp_path / "mvn").write_text("#!/bin/sh\necho '[INFO] Downloading the world'\nexec /bin/sleep 60\n")
+    (tmp_path / "mvn").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    asked = {**ASKED, "settings": "", "name": "hello", "source": "hello", "timeout": 0.1}
+    with pytest.raises(
+        building.BuildError, match=r"within 0.1 s \(maven_app_build_timeout\); the last it said: .*world"
+    ):
+        building.run(asked, project, tmp_path / "libs")
+
+
 def jar(path, main="", **classes):
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as made:
