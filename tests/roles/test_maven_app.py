@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(420)]
 
 PLAY = "- hosts: web\n  gather_facts: false\n  roles: [maven_app]\n"
 POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -115,14 +115,5 @@ def test_instances_of_a_program_that_is_built_once(host, project, ansible, tmp_p
     assert host.run("ls -d /etc/systemd/system/greeter@b* /etc/systemd/system/*/greeter@b*", check=False) == ""
     assert host.run("systemctl is-active greeter@b", check=False) == "inactive\n"
     assert len(host.run("ls /opt/greeter").split()) == 3
-
-    # A class that is not in it, told before any host is asked.
-    missing = ansible.run(ansible.play(PLAY), code=2, **wanted, maven_app_main="x.Mian").output
-    assert "has no class x.Mian: maven_app_main; its jar has a main method in x.Main" in missing
-    # What dies is shown with its journal.
-    died = ansible.run(
-        ansible.play(PLAY), code=2, **{**wanted, "maven_app_instances": [{"name": "a", "arguments": ["no port"]}]}
-    ).output
-    assert "greeter@a.service: failed" in died and "NumberFormatException" in died
     host.run("systemctl stop 'greeter@*'")
     assert json.loads(host.run("cat /opt/greeter/current/.artifact.json"))["sha512"]
