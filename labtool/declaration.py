@@ -9,7 +9,8 @@
     options:                            # become --brokers, --version: underscores become hyphens
       brokers: {type: int, default: 3, min: 1, max: 99, help: Brokers.}
       version: {type: str, default: "4.3.0", var: kafka_version, help: Which release.}
-    groups:                             # count and type may name options; a count that is a bool is 1 or 0
+    groups:                             # count and type may name options; a count that is a bool is 1 or 0; a group
+                                        # has no host where the bool option of its `unless` is true
       kafka:
         count: "{brokers}"
         type: t3.medium
@@ -104,6 +105,7 @@ class GroupFile(_File):
 
     count: int | str
     type: str
+    unless: str | None = None
     vars: dict[str, VarFile] = Field(default_factory=dict)
 
 
@@ -146,6 +148,8 @@ class StackFile(_File):
         for name, group in self.groups.items():
             for key, text in (("count", str(group.count)), ("type", group.type)):
                 _check_fields(f"groups.{name}.{key}", text, self.options)
+            if group.unless is not None and getattr(self.options.get(group.unless), "type", None) != "bool":
+                raise ValueError(f"groups.{name}.unless: {group.unless!r} is no option of type bool")
         for endpoint in self.endpoints:
             if endpoint.group not in self.groups:
                 raise ValueError(f"endpoint {endpoint.name!r}: there is no group {endpoint.group}")

@@ -38,6 +38,7 @@ class _Group:
     count: str
     type: str
     vars: tuple[VarSpec, ...]
+    unless: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Declared:
                 vars=group.vars,
             )
             for group in self._groups
+            if not (group.unless and values[group.unless])
         )
         return tuple(spec for spec in specs if spec.count)
 
@@ -258,7 +260,7 @@ def _declared(file: Path, name: str, read: declaration.StackFile) -> dict[str, A
 
 def _group(name: str, read: declaration.GroupFile) -> _Group:
     made = tuple(VarSpec(key, each.make, each.scope, each.base) for key, each in read.vars.items())
-    return _Group(name, str(read.count), read.type, made)
+    return _Group(name, str(read.count), read.type, made, read.unless)
 
 
 def _number(text: str, where: str) -> int:

@@ -119,6 +119,13 @@ def test_a_count_that_is_true_or_false_is_one_or_none(folder):
     assert [g.name for g in counted.groups(counted.values({"tls": "no"}))] == ["kafka"]
 
 
+def test_a_group_may_be_there_only_without_an_option(folder):
+    text = KAFKA.replace('count: "{brokers}"', 'count: "{brokers}"\n    unless: tls')
+    declared = stacks.stacks(folder(text))["kafka-cluster"]
+    assert [g.name for g in declared.groups(declared.values({"tls": "yes"}))] == []
+    assert [g.name for g in declared.groups(declared.values({"tls": "no"}))] == ["kafka"]
+
+
 def test_endpoints_are_those_of_hosts_that_run(kafka):
     lab = Lab("demo", "r", (host("kafka", 0), host("kafka", 1, "stopped"), host("kafka", 2), host("load", 0)))
     (endpoint,) = kafka.endpoints(lab, kafka.values({"port": "9093"}))
@@ -181,6 +188,7 @@ def test_workloads_and_parsers(folder):
         ('default: "4.3.0"', "default: 4.3", "options.version: the default 4.3 is not text: put it in quotes", None),
         ("choices: [0, 1", 'choices: ["a", 1', "options.controllers: the choice 'a' is not a whole number", None),
         ("choices: [0, 1", "choices: [2, 1", "options.controllers: the default 0 is not one of 2, 1, 3, 5", None),
+        ("type: t3.small}", "type: t3.small, unless: brokers}", "controller.unless: 'brokers' is no option", None),
         ("{brokers}", "{broker}", "groups.kafka.count: '{broker}': unknown option: broker", None),
         ("{address}", "{address.__class__}", "unknown option: address.__class__", None),
         ("{address}", "{address", "endpoint 'bootstrap servers'", None),

@@ -53,6 +53,7 @@ def test_the_wheel_works_from_any_folder(tmp_path):
         "playbooks/group_vars/all.yml",
         "playbooks/workloads/kafka-throughput.py",
         "playbooks/files/web/index.html",
+        "playbooks/files/front/group-manager/pom.xml",
         "roles/collector/meta/argument_specs.yml",
         "inventory/labtool.aws_ec2.yml",
         "inventory/labtool.py",

@@ -43,6 +43,7 @@ def test_records_return(values):
 def test_a_fetch_may_end_within_a_batch(value, missing):
     whole = kafka.record_batch(value, 1)
     assert kafka.record_values(whole + whole[:-missing]) == [value]
+    assert kafka.records(whole + whole[:-missing]) == ([value], 1)
 
 
 def test_batch_is_as_documented():

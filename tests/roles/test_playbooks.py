@@ -20,6 +20,7 @@ PLAYBOOKS = [
     "kafka-restart.yml",
     "web.yml",
     "spark-cluster.yml",
+    "front-cluster.yml",
     "health.yml",
     "countdown.yml",
     "workloads/kafka-throughput.yml",
@@ -80,6 +81,8 @@ ROLES = [
     "hostnames",
     "kafka",
     "packages",
+    "app_service",
+    "maven_app",
     "python_app",
     "web_service",
     "httpd",
@@ -133,3 +136,27 @@ def test_the_stack_web():
         spec = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text())
         known |= set(spec["argument_specs"]["main"]["options"])
     assert {one.var for one in web.options.values() if one.var} <= known
+
+
+def test_the_stack_front_cluster():
+    front = stacks.stack("front-cluster")
+    assert {group.name: group.count for group in front.groups(front.values())} == {
+        "kafka": 3,
+        "spark_master": 1,
+        "spark_worker": 1,
+        "web": 2,
+    }
+    (one,) = front.groups(front.values({"one_host": "true", "brokers": "5"}))
+    assert (one.name, one.count) == ("front", 1)
+    assert {var.name for var in one.vars} == {"kafka_node_id", "kafka_cluster_id"}
+    text = (ROOT / "playbooks/front-cluster.yml").read_text()
+    assert all(option.var in text for option in front.options.values() if option.var)
+    order = [
+        "kafka-cluster.yml",
+        "tasks_from: topics",
+        "spark-cluster.yml",
+        "app_service\n",
+        "web.yml",
+        "group-manager",
+    ]
+    assert sorted(order, key=text.index) == order

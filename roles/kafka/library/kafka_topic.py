@@ -22,6 +22,7 @@ options:
   partitions: {description: Number of partitions, type: int, default: 1}
   replication: {description: Replicas of each, type: int, default: 1}
   configs: {description: The topic's settings when it is made, type: dict, default: {}}
+  exact: {description: Whether one that is there must have these partitions and replicas, type: bool, default: true}
   state: {description: Whether it shall exist, choices: [present, absent, fresh], type: str,
           default: present}
   timeout: {description: Seconds until its partitions must have leaders, type: float, default: 30}
@@ -46,7 +47,7 @@ def present(connection: Connection, wanted: dict, check_mode: bool) -> bool:
     found = existing(connection, name)
     if found is not None:
         shape = (len(found), len(found[0].replicas) if found else 0)
-        if shape != (count, replication):
+        if wanted["exact"] and shape != (count, replication):
             raise KafkaError(
                 f"topic {name} has {shape[0]} partitions and {shape[1]} replicas, not {count} and {replication}; "
                 "name another topic or remove that one"
@@ -89,6 +90,7 @@ def main() -> None:
             "partitions": {"type": "int", "default": 1},
             "replication": {"type": "int", "default": 1},
             "configs": {"type": "dict", "default": {}},
+            "exact": {"type": "bool", "default": True},
             "state": {"type": "str", "choices": ["present", "absent", "fresh"], "default": "present"},
             "timeout": {"type": "float", "default": 30.0},
         },

@@ -199,14 +199,21 @@ def record_batch(value: bytes, now_ms: int) -> bytes:
 
 def record_values(batches: bytes) -> list[bytes]:
     """Return the values of the records in a fetched set of uncompressed batches."""
-    values = []
+    return records(batches)[0]
+
+
+def records(batches: bytes) -> tuple[list[bytes], int | None]:
+    """Return the values, and the offset after the last of them; None where there is none."""
+    values, after = [], None
     reader = Reader(batches)
     while len(batches) - reader.at > 12:
-        _, length = reader.unpack("qi")
+        base, length = reader.unpack("qi")
         if len(batches) - reader.at < length:
             break  # a fetch may end within a batch
         batch = Reader(reader.take(length))
-        batch.take(4 + 1 + 4 + 2 + 4 + 8 + 8 + 8 + 2 + 4)
+        batch.take(4 + 1 + 4 + 2)
+        after = base + batch.unpack("i") + 1
+        batch.take(8 + 8 + 8 + 2 + 4)
         for _ in range(batch.unpack("i")):
             record = Reader(batch.take(batch.varint()))
             record.take(1)
@@ -214,7 +221,7 @@ def record_values(batches: bytes) -> list[bytes]:
             record.varint()
             record.take(max(record.varint(), 0))
             values.append(record.take(max(record.varint(), 0)))
-    return values
+    return values, after
 
 
 class Connection:
@@ -431,6 +438,10 @@ class Connection:
 
     def fetch(self, topic: str, partition: int, offset: int, wait_s: float = 1.0) -> list[bytes]:
         """Return the values of the records from `offset` on, as many as one answer holds; ask the leader."""
+        return self.fetch_on(topic, partition, offset, wait_s)[0]
+
+    def fetch_on(self, topic: str, partition: int, offset: int, wait_s: float = 1.0) -> tuple[list[bytes], int]:
+        """Return the values, those of earlier records of the same batch too, and the offset to go on with."""
         body = Writer().pack("iiiib", -1, int(wait_s * 1000), 1, 1 << 20, 0)
         body.pack("i", 1).string(topic).pack("iiqi", 1, partition, offset, 1 << 20)
         answer = self.ask(FETCH, 4, body.bytes(), within_s=wait_s)
@@ -441,7 +452,8 @@ class Connection:
         _, code, _, _ = answer.unpack("ihqq")
         fail(f"{self.name} refused to read {topic}-{partition}", code)
         answer.array(lambda: answer.unpack("qq"))
-        return record_values(answer.take(max(answer.unpack("i"), 0)))
+        values, after = records(answer.take(max(answer.unpack("i"), 0)))
+        return values, offset if after is None else after
 
 
 def end_offsets(metadata: Metadata, topic: str, timeout: float = 5.0) -> dict[int, int]:

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import io
-import os
-import re
-import subprocess
-import tarfile
+import importlib.util
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-LEFT_OUT = {
-    ".git",
-    ".hg",
-    ".svn",
-    ".venv",
-    "venv",
-    "__pycache__",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".tox",
-}
-FETCH_S = 300.0
+LEFT_OUT = {".venv", "venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox"}
 
 
 class ActionModule(ActionBase):
@@ -43,7 +26,10 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         source, commit = str(arguments.pop("source")), str(arguments.pop("commit", ""))
-        kind, label, content = program(source, commit)
+        try:
+            kind, label, content = program(source, commit)
+        except app_source.SourceError as error:
+            raise AnsibleActionFail(str(error)) from None
         arguments |= {"kind": kind, "label": label, "sha512": hashlib.sha512(content).hexdigest(), "source": source}
         asked = self._execute_module("python_app_install", module_args=arguments, task_vars=task_vars)
         if asked.get("failed") or not asked.get("needs_program") or self._task.check_mode:
@@ -64,80 +50,32 @@ class ActionModule(ActionBase):
         return {**result, **done}
 
 
+def load_source() -> ModuleType:
+    """Load what the roles for applications share of packing; a role's module_utils are not on Python's path."""
+    file = Path(__file__).parents[2] / "app_service/module_utils/app_source.py"
+    spec = importlib.util.spec_from_file_location("labtool_app_source", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+app_source = load_source()
+
+
+def is_left_out(path: Path) -> bool:
+    """Return whether a file or folder is none of the program's."""
+    return path.name in LEFT_OUT or path.name.endswith((".egg-info", ".pyc", ".pyo"))
+
+
 def program(source: str, commit: str) -> tuple[str, str, bytes]:
     """Return its kind (wheel or folder), a label for its version, and the wheel or a tar of the folder."""
     if commit:
-        return "folder", commit[:12], of_commit(source, commit)
+        return "folder", commit[:12], app_source.of_commit(source, commit, "python_app")
     path = Path(source).expanduser()
     if path.suffix == ".whl" and path.is_file():
         return "wheel", path.name.split("-")[1], path.read_bytes()
     if path.is_dir():
-        return "folder", "folder", of_folder(path)
+        return "folder", "folder", app_source.of_folder(path, is_left_out)
     if "://" in source:
-        raise AnsibleActionFail(f"{source}: which commit? Set python_app_commit to all its 40 digits")
-    raise AnsibleActionFail(f"{source} is neither a folder nor a wheel on the controller: python_app_source")
-
-
-def of_folder(folder: Path) -> bytes:
-    """Return a tar of a folder that is the same for the same files, whoever they belong to and whenever written."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, dereference=True) as tar:
-        for root, folders, files in os.walk(folder):
-            folders[:] = sorted(name for name in folders if name not in LEFT_OUT and not name.endswith(".egg-info"))
-            for name in sorted(files):
-                path = Path(root) / name
-                if name.endswith((".pyc", ".pyo")) or not path.is_file():
-                    continue
-                info = tar.gettarinfo(path, str(path.relative_to(folder)))
-                info.mtime = info.uid = info.gid = 0
-                info.uname = info.gname = "root"
-                info.mode = 0o755 if info.mode & 0o100 else 0o644
-                info.type, info.linkname, info.size = tarfile.REGTYPE, "", path.stat().st_size
-                with path.open("rb") as content:
-                    tar.addfile(info, content)
-    return packed.getvalue()
-
-
-def of_commit(source: str, commit: str) -> bytes:
-    """Return a tar of a commit, which is fetched to the controller's cache where it is not there."""
-    if not COMMIT.fullmatch(commit):
-        raise AnsibleActionFail(
-            f"python_app_commit {commit!r} is not all 40 digits of a commit: `git rev-parse HEAD` prints them; "
-            "a branch would be another program tomorrow"
-        )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labtool" / "git"
-    cache.mkdir(parents=True, exist_ok=True)
-    repository = cache / f"{hashlib.sha256(source.encode()).hexdigest()[:24]}.git"
-    with repository.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # every host's process comes here at the same time
-        if not repository.is_dir():
-            git("init", "--quiet", "--bare", str(repository), what=f"{repository} cannot be made")
-        inside = ("--git-dir", str(repository))
-        if not has(repository, commit):
-            # Few servers refuse a single commit; those have it in a branch or a tag.
-            alone = git(*inside, "fetch", "--quiet", "--depth", "1", "--", source, commit)
-            if alone.returncode != 0:
-                every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-                git(*inside, "fetch", "--quiet", "--", source, *every, what=f"{source} cannot be fetched")
-        if not has(repository, commit):
-            raise AnsibleActionFail(f"{source} has no commit {commit} in a branch or a tag: python_app_commit")
-        return git(*inside, "archive", "--format=tar", commit, what=f"{source}: commit {commit}").stdout
-
-
-def has(repository: Path, commit: str) -> bool:
-    """Return True if the cache has a commit."""
-    return git("--git-dir", str(repository), "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
-
-
-def git(*words: str, what: str = "") -> subprocess.CompletedProcess[bytes]:
-    """Run git, which must not ask for a password; with `what` a failure is an error that begins with it."""
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
-    try:
-        done = subprocess.run(["git", *words], capture_output=True, env=environment, timeout=FETCH_S, check=False)
-    except FileNotFoundError:
-        raise AnsibleActionFail("the controller has no git: install it, or give the program as a folder") from None
-    except subprocess.TimeoutExpired:
-        raise AnsibleActionFail(f"{what or 'git'}: no end after {FETCH_S:.0f} s") from None
-    if what and done.returncode != 0:
-        raise AnsibleActionFail(f"{what}: {done.stderr.decode(errors='replace').strip()}")
-    return done
+        raise app_source.SourceError(f"{source}: which commit? Set python_app_commit to all its 40 digits")
+    raise app_source.SourceError(f"{source} is neither a folder nor a wheel on the controller: python_app_source")

@@ -9,9 +9,9 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
+from ansible.module_utils.app_versions import MARKER, drop_old, members, point
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -32,8 +32,6 @@ options:
   requirements: {description: Besides those of the program itself, type: list, elements: str, default: []}
   keep: {description: Versions that stay, this one included, type: int, default: 3}
 """
-
-MARKER = ".artifact.json"  # labtool notes the versions of what has one
 
 
 class InstallError(Exception):
@@ -57,21 +55,6 @@ def run(command: list[str], what: str) -> None:
         raise InstallError("\n".join([f"{what}:", *said]))
 
 
-def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the files and links of an archive as root's; a path that leads outside is a `ValueError`."""
-    for member in archive.getmembers():
-        if member.name.startswith("/") or ".." in member.name.split("/"):
-            raise ValueError(f"the program holds the unsafe path {member.name}")
-        if member.issym() and (member.linkname.startswith("/") or ".." in member.linkname.split("/")):
-            raise ValueError(f"the link {member.name} leads outside the program")
-        if not (member.isfile() or member.isdir() or member.issym()):
-            continue
-        member.uid = member.gid = 0
-        member.uname = member.gname = "root"
-        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-        yield member
-
-
 def install(arguments: dict, folder: Path, program: Path) -> None:
     """Fill a version's folder; the marker, which says that it is whole, comes last."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -93,22 +76,6 @@ def install(arguments: dict, folder: Path, program: Path) -> None:
         pip = [str(venv / "bin/python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
         run([*pip, *wanted], f"pip could not install {arguments['source']}")
     (folder / MARKER).write_text(json.dumps({"sha512": arguments["sha512"], "source": arguments["source"]}) + "\n")
-
-
-def point(link: Path, version: str) -> None:
-    """Let `link` name `version`, in one step."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(version)
-    temporary.replace(link)
-
-
-def drop_old(directory: Path, version: str, keep: int) -> None:
-    """Remove all versions but the newest, and never the one in use."""
-    made = {path.parent: path.stat().st_mtime for path in directory.glob(f"*/{MARKER}") if not path.parent.is_symlink()}
-    made.pop(directory / version, None)
-    for folder in sorted(made, key=lambda one: made[one], reverse=True)[max(keep - 1, 0) :]:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:

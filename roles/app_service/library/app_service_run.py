@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import time
 
+from ansible.module_utils.app_unit import Unit, run
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.python_app_unit import Unit, run
 
 DOCUMENTATION = r"""
-module: python_app_run
+module: app_service_run
 short_description: Run a program to its end in a transient unit
 description:
   - The unit is systemd's own, not this task's child, so its end has one place to be brought about, C(systemctl stop).
