@@ -1,8 +1,8 @@
-"""What a Spark application did, as rows of `workload_intervals`, `workload_summary` and `workload_counts`.
+"""What a Spark application did: its own tables, and rows of `workload_intervals`, `…_summary` and `…_counts`.
 
-Reads `raw/spark-job/<host>/`, as files/spark_job.py leaves it: job.json, the event logs, and what Spark's own REST API
-made of those. An operation is a task that ended; its latency is the time from its launch to its end, and its bytes are
-those that it read, of its input and of shuffles. Times are the driver's.
+Reads `raw/spark-job/<host>/`, as files/spark_job.py leaves it: job.json, the event logs (which become the `spark_*`
+tables), and what Spark's own REST API made of those. An operation is a task that ended; its latency is the time from
+its launch to its end, and its bytes are those that it read, of its input and of shuffles. Times are the driver's.
 
 The sums over the event log's tasks stand beside those of the REST API in `workload_counts`. An event log whose end is
 missing, as that of a driver that was killed, has what it has.
@@ -11,21 +11,19 @@ missing, as that of a driver that was killed, has what it has.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from labtool.dataset import spark
 from labtool.errors import DataError
 
 FEWEST = {"p50_ms": (0.5, 1), "p95_ms": (0.95, 20), "p99_ms": (0.99, 100), "p999_ms": (0.999, 1000)}
 """Percentiles, and how many tasks it takes for one to be more than the longest of them."""
 
-ZSTD = b"\x28\xb5\x2f\xfd"  # what each of its frames begins with
-PIECE = 1 << 14
+COLUMNS = ("driver", "launched", "finished", "status", "input_bytes", "shuffle_write_bytes")
+SHUFFLED = ("shuffle_local_bytes", "shuffle_remote_bytes")
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -47,9 +45,11 @@ class Task:
         return (self.ended - self.launched) * 1000
 
 
-def parse(raw: Path, run: dict[str, Any]) -> Rows:
+def parse(raw: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Return the tables' rows; `DataError` names the file that is none of the driver's."""
     tables: Rows = {"workload_intervals": [], "workload_summary": [], "workload_counts": []}
+    logged = spark.of_run(raw / "spark-job", run)
+    tasks_of = tasks_by_driver(logged)
     for file in sorted((raw / "spark-job").glob("*/job.json")):
         try:
             job = json.loads(file.read_text())
@@ -59,63 +59,32 @@ def parse(raw: Path, run: dict[str, Any]) -> Rows:
         if not started:
             continue  # it was ended before it began
         client = f"{file.parent.name}/driver"
-        tasks = sorted(tasks_of(file.parent / "eventlog"), key=lambda task: task.ended)
+        tasks = tasks_of.get(file.parent.name, [])
         ended = ended or (tasks[-1].ended if tasks else started)
         tables["workload_intervals"] += intervals(client, tasks, started, ended)
         tables["workload_summary"].append(summary(client, tasks, started, ended, bool(job.get("cause"))))
         tables["workload_counts"] += counts(tasks, sorted((file.parent / "rest").glob("*.json")), job)
-    return {name: rows for name, rows in tables.items() if rows}
+    return {name: rows for name, rows in tables.items() if rows} | logged
 
 
-def tasks_of(folder: Path) -> Iterator[Task]:
-    """Yield the tasks that the event logs of a folder tell of."""
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if file.name.startswith((".", "appstatus_")):
-            continue
-        for line in lines_of(file):
-            if not line.startswith(b'{"Event":"SparkListenerTaskEnd"'):
-                continue
-            try:
-                yield task_of(json.loads(line))
-            except ValueError:
-                continue  # the last line, cut
-            except (KeyError, TypeError) as error:
-                raise DataError(f"{file}: a task's end lacks {error}", "another version of Spark wrote it") from None
-
-
-def lines_of(file: Path) -> Iterator[bytes]:
-    """Yield the lines of an event log, as far as it can be read: one that was cut ends in the middle of a frame."""
-    content = file.read_bytes()
-    if not content.startswith(ZSTD):
-        yield from content.splitlines()
-        return
-    rest = b""
-    with pa.CompressedInputStream(pa.BufferReader(content), "zstd") as stream:
-        while True:
-            try:
-                piece = stream.read(PIECE)  # what is read together with the cut is lost with it
-            except OSError:
-                piece = b""
-            if not piece:
-                break
-            *whole, rest = (rest + piece).split(b"\n")
-            yield from whole
-    if rest:
-        yield rest
-
-
-def task_of(event: dict[str, Any]) -> Task:
-    """Read a SparkListenerTaskEnd."""
-    info, measured = event["Task Info"], event.get("Task Metrics") or {}
-    read = measured.get("Shuffle Read Metrics", {})
-    return Task(
-        launched=info["Launch Time"] / 1000,
-        ended=info["Finish Time"] / 1000,
-        failed=event["Task End Reason"]["Reason"] != "Success",
-        input_bytes=measured.get("Input Metrics", {}).get("Bytes Read", 0),
-        read_bytes=read.get("Remote Bytes Read", 0) + read.get("Local Bytes Read", 0),
-        written_bytes=measured.get("Shuffle Write Metrics", {}).get("Shuffle Bytes Written", 0),
-    )
+def tasks_by_driver(logged: dict[str, Any]) -> dict[str, list[Task]]:
+    """Return the tasks that ended, by the host of their driver, in the order of their ends."""
+    found: dict[str, list[Task]] = defaultdict(list)
+    table = logged.get("spark_tasks")
+    rows = table.select([*COLUMNS, *SHUFFLED]).to_pylist() if table is not None else []
+    for row in rows:
+        if row["finished"] is not None:
+            found[row["driver"]].append(
+                Task(
+                    launched=row["launched"].timestamp(),
+                    ended=row["finished"].timestamp(),
+                    failed=row["status"] != "ok",
+                    input_bytes=row["input_bytes"] or 0,
+                    read_bytes=sum(row[name] or 0 for name in SHUFFLED),
+                    written_bytes=row["shuffle_write_bytes"] or 0,
+                )
+            )
+    return {driver: sorted(tasks, key=lambda task: task.ended) for driver, tasks in found.items()}
 
 
 def intervals(client: str, tasks: list[Task], started: float, ended: float) -> list[dict[str, Any]]:

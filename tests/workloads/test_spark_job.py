@@ -156,8 +156,9 @@ def parse(raw):
 
 def test_a_real_run(raw):
     tables = parse(raw)
-    for name, rows in tables.items():
-        assert all(set(row) == {column.name for column in TABLES[name]} for row in rows)
+    for name in ("workload_intervals", "workload_summary", "workload_counts"):
+        assert all(set(row) == {column.name for column in TABLES[name]} for row in tables[name])
+    assert tables["spark_tasks"].num_rows == 24 and tables["spark_applications"].num_rows == 1
     (whole,) = tables["workload_summary"]
     assert (whole["client"], whole["operations"], whole["errors"]) == ("spark_master-0/driver", 24, 0)
     assert (whole["end"] - whole["start"]).total_seconds() == pytest.approx(128.507218)
