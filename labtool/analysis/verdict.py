@@ -142,11 +142,12 @@ def _stalled(load: Load) -> bool:
 
 
 def _broken(data: RunData) -> str:
-    """Return in which stage the run broke, as a clause; '' where it did not."""
+    """Return in which stage the run broke, and why, as a clause; '' where it did not."""
     for stage in data.record.stages:
         if stage.outcome in ("failed", "interrupted"):
             was = "failed" if stage.outcome == "failed" else "was interrupted"
-            return f"its stage “{stage.name}” {was}"
+            why = f" ({stage.detail.rstrip('.')})" if stage.outcome == "failed" and stage.detail else ""
+            return f"its stage “{stage.name}” {was}{why}"
     unfinished = unfinished_stages(data)
     return f"its stage “{unfinished[0]}” never reported an end" if unfinished else ""
 

@@ -33,6 +33,12 @@ class Failure:
     output: str = ""  # the last lines of what it printed, or of the message
     unreachable: bool = False
 
+    @property
+    def reason(self) -> str:
+        """What it said itself: of a program that failed its last words, not that it did."""
+        lines = self.output.strip().splitlines()
+        return lines[-1].strip() if lines and self.message.startswith("exit code ") else self.message
+
 
 @dataclass(frozen=True)
 class PlayResult:
@@ -62,6 +68,15 @@ class PlayResult:
     def failed_hosts(self) -> tuple[str, ...]:
         """The hosts that failed or could not be reached, each once."""
         return tuple(dict.fromkeys(failure.host for failure in self.failures))
+
+    @property
+    def cause(self) -> str:
+        """Why it is not ok, in a line: the hosts that failed, and the reason of the first; '' where it is."""
+        error = self.error()
+        if error is None:
+            return ""
+        told = error.message.splitlines()[0]
+        return f"{told}: {self.failures[0].reason}" if self.failures else told
 
     def check(self) -> PlayResult:
         """Return the result if it is ok; `AnsibleError` if not."""

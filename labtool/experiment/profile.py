@@ -328,8 +328,8 @@ def _live(
                     result = load.drive(work, access, lab, journal, cancel, strategy=strategy, observers=observers)
                 failure = result.error() if not cancel.is_set() else None
                 if failure is not None:
-                    stage.outcome, stage.detail = "failed", failure.message.splitlines()[0]
-                    journal.missing("a whole workload", failure.message.splitlines()[0])
+                    stage.outcome, stage.detail = "failed", result.cause
+                    journal.missing("a whole workload", result.cause)
         finally:
             watcher.left(None)
             record.window_end = datetime.now(UTC)

@@ -45,6 +45,13 @@ def result(**changes) -> PlayResult:
     return replace(base, **changes)
 
 
+def test_the_cause_is_what_the_program_said_last():
+    assert result().cause == "kafka-cluster failed on kafka-1; the other 2 finished: no heap"
+    said = Failure("a", "Drive", "exit code 1: /usr/bin/python3 drive.py", "a note\nclass X is not in app.jar")
+    assert result(failures=(said,)).cause.endswith(": class X is not in app.jar")
+    assert result(status="ok").cause == ""
+
+
 def test_a_rescued_failure_is_none():
     tally = told(
         ended("a", "Break", "failed", "oh"),
