@@ -31,7 +31,7 @@ from labtool.analysis.data import (
 from labtool.analysis.intervals import by_request
 from labtool.analysis.reader import Reader, records, runs
 from labtool.analysis.search import focused
-from labtool.analysis.single import access_log, requests, steps_of
+from labtool.analysis.single import access_log, requests, steps_of, stream_of
 from labtool.dataset import schema
 from labtool.dataset.run import RunDirectory, RunRecord
 
@@ -47,6 +47,7 @@ def load(directory: RunDirectory) -> RunData:
     counts = reader.attempt("workload_counts", lambda: _counts(reader)) or ()
     single = reader.attempt("requests", lambda: requests(reader, since))
     steps = reader.attempt("workload_steps", lambda: steps_of(reader, since)) or ()
+    stream = reader.attempt("stream_batches", lambda: stream_of(reader, since))
     measured = (min(max(record.warmup_s, 0.0), length), length)
     access = reader.attempt("access_log", lambda: access_log(reader, since, measured))
     cloudwatch = reader.attempt("cloudwatch", lambda: _cloudwatch(reader, since)) or ()
@@ -75,6 +76,7 @@ def load(directory: RunDirectory) -> RunData:
         requests=single,
         access=access,
         steps=steps,
+        stream=stream,
         events=events,
         clocks=clocks,
         observers=observers,

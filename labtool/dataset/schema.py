@@ -168,7 +168,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("batch", "int64", "its number; the same again where it had nothing to do"),
         Column("trigger_ms", "double", "how often a batch was to begin; 0 is as soon as the last one ended"),
         Column("duration_ms", "double", "all of it, Spark's triggerExecution"),
-        Column("latest_offset_ms", "double", "asking the brokers how far their partitions are; null where there is none"),
+        Column("latest_offset_ms", "double", "asking the brokers for their end offsets; null where it did not"),
         Column("get_batch_ms", "double", "making a plan's part of the offsets"),
         Column("query_planning_ms", "double", ""),
         Column("wal_commit_ms", "double", "writing the batch's offsets to the checkpoint, before it runs"),

@@ -48,6 +48,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
         requests,
         search,
         service,
+        streaming,
         timeline,
         webserver,
     )
@@ -59,6 +60,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
     for module in (
         load,
         search,
+        streaming,
         requests,
         cost,
         distribution,

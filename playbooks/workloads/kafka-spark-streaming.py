@@ -20,12 +20,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from labtool.dataset import clock, requests
 from labtool.errors import DataError
 
 WORKLOAD = "kafka-spark-streaming"
 PHASES = ("latestOffset", "getBatch", "queryPlanning", "walCommit", "addBatch", "commitOffsets")
-COLUMNS = ("latest_offset_ms", "get_batch_ms", "query_planning_ms", "wal_commit_ms", "add_batch_ms", "commit_offsets_ms")
+COLUMNS = (
+    "latest_offset_ms",
+    "get_batch_ms",
+    "query_planning_ms",
+    "wal_commit_ms",
+    "add_batch_ms",
+    "commit_offsets_ms",
+)
 RESULT = {"read_us": "BIGINT", "append_us": "BIGINT", "grp": "VARCHAR", "window_us": "BIGINT"}
 RESULT |= {"records": "BIGINT", "amount": "BIGINT", "last": "BIGINT"}
 
@@ -76,7 +85,8 @@ def amend(
     """Let each record end with its result's append; `found` gets the results."""
     base.execute(f"CREATE TABLE result ({', '.join(f'{name} {kind}' for name, kind in RESULT.items())})")
     if reader is not None and (rows := list(results(reader.with_name("results.csv.gz")))):
-        base.executemany(f"INSERT INTO result VALUES ({', '.join('?' * len(RESULT))})", rows)
+        base.register("given", pa.table(list(map(list, zip(*rows, strict=True))), names=list(RESULT)))
+        base.execute("INSERT INTO result SELECT * FROM given")
     window_us = int(told.get("window_us") or 1)
     broker = str(told.get("append_clock", ""))
     reads_on = reader.parent.name if reader else ""
@@ -85,7 +95,9 @@ def amend(
         try:
             row = (name, str(known["part"]), int(known["groups"]))
         except (KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{name}.json: no account of a client ({error!r})", "it was cut or edited by hand") from None
+            raise DataError(
+                f"{name}.json: no account of a client ({error!r})", "it was cut or edited by hand"
+            ) from None
         # What the broker's clock said, in the client's: the table's times are moved from that to the controller's.
         ahead_s = ahead(offsets, name.split("/")[0], known) - ahead(offsets, broker, known)
         base.execute("INSERT INTO sender VALUES (?, ?, ?, ?)", [*row, round(ahead_s * 1e6)])
@@ -172,7 +184,11 @@ def batches(file: Path) -> Iterator[Rows]:
 def batch(progress: Rows, host: str, trigger_s: float) -> Rows:
     """Read a StreamingQueryProgress."""
     took, states = progress["durationMs"], progress.get("stateOperators", [])
-    ends = [source.get(name) or {} for source in progress["sources"] for name in ("startOffset", "endOffset", "latestOffset")]
+    ends = [
+        source.get(name) or {}
+        for source in progress["sources"]
+        for name in ("startOffset", "endOffset", "latestOffset")
+    ]
     start, end, latest = (total(ends[at::3]) for at in range(3))
     written = progress.get("sink", {}).get("numOutputRows", -1)
     return {
@@ -233,12 +249,13 @@ def read_steps(file: Path) -> list[Rows]:
 
 
 def counts(file: Path, acknowledged: int, found: list[Rows], told: Mapping[str, Any]) -> list[Rows]:
-    """Return what the clients, Spark and its results count beside what the brokers do; nothing where those are silent."""
+    """Return what clients, Spark and its results count beside what the brokers do; nothing where those are silent."""
     if not file.exists():
         return []
     try:
         records, given = (
-            sum(int(count) for count in parts.values()) if parts else 0 for parts in json.loads(file.read_text()).values()
+            sum(int(count) for count in parts.values()) if parts else 0
+            for parts in json.loads(file.read_text()).values()
         )
     except (ValueError, AttributeError, TypeError):
         raise DataError(f"{file}: expected a number of records for each partition of both topics") from None

@@ -5,6 +5,7 @@ Needs only Python's own library: it is copied to the load hosts.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def growth(times: Sequence[float], values: Sequence[float]) -> Growth | None:
     square = sum(one * one for one in rest)
     if square <= 1e-12:
         return Growth(slope, 0.0, n)
-    alike = min(max(sum(a * b for a, b in zip(rest, rest[1:], strict=False)) / square, 0.0), 0.9)
+    alike = min(max(sum(a * b for a, b in itertools.pairwise(rest)) / square, 0.0), 0.9)
     effective = max(n * (1 - alike) / (1 + alike), 3.0)
     error = math.sqrt(square / (effective - 2) / spread)
     return Growth(slope, t_975(effective - 2) * error, n)

@@ -50,7 +50,8 @@ class Driver:
     def _run(self, path: Path, plan: Plan) -> int:
         """Run the clients in their unit, and wait for its end."""
         self._stop()
-        done = subprocess.run(self._command(path, plan, "--wait", "--pipe"), capture_output=True, text=True, check=False)
+        command = self._command(path, plan, "--wait", "--pipe")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             print(done.stderr.strip() or f"the load's unit ended with {done.returncode}", file=sys.stderr)
         return 1 if done.returncode else 0

@@ -415,9 +415,7 @@ def tried(plan: Plan, sender: Sender, reader: Reader, rate: float) -> dict[str, 
     }
 
 
-def _send_and_watch(
-    sender: Sender, reader: Reader, moments: Iterator[float], seen: list[tuple[float, float]]
-) -> None:
+def _send_and_watch(sender: Sender, reader: Reader, moments: Iterator[float], seen: list[tuple[float, float]]) -> None:
     """Send, and note the backlog at each batch's results."""
     taken = 0
 
@@ -476,7 +474,9 @@ def judge(seen: list[tuple[float, float]], since: float, trigger_s: float) -> Ju
     """Judge the batches whose results came after `since` (s)."""
     points = by_batch([point for point in seen if point[0] >= since], max(0.3 * trigger_s, 0.15))
     apart = sorted(b[0] - a[0] for a, b in itertools.pairwise(points))
-    return Judged(growth([at for at, _ in points], [left for _, left in points]), apart[len(apart) // 2] if apart else None)
+    return Judged(
+        growth([at for at, _ in points], [left for _, left in points]), apart[len(apart) // 2] if apart else None
+    )
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def streaming_check(given: Variables, groups: Mapping[str, Sequence[str]]) -> st
             return f"no host is of the group {group}: labtool deploy {stack} --lab {lab}"
     each = float(given["rate"]) / (len(groups[given.get("load_group") or "load"]) * int(given["producers"]))
     if not given["find_max"] and each > FASTEST:
-        return f"{each:,.0f} records/s of one producer cannot be sent: {FASTEST:,} at most, and --producers share the rate"
+        return (
+            f"{each:,.0f} records/s of one producer cannot be sent: {FASTEST:,} at most, and --producers share the rate"
+        )
     if given["find_max"] and (len(groups[given.get("load_group") or "load"]) > 1 or int(given["producers"]) > 1):
         return "--find-max sends by one producer of one load host"
     if float(given["trigger_s"]) > float(given["window_s"]) and float(given["lateness_s"]) == 0:
@@ -95,8 +97,8 @@ def streaming_query_plan(given: Variables, bootstrap: Sequence[str], jars: Seque
         "jar_folder": f"/opt/spark-packages/{streaming_hash(jars)}/libs",
         "output": output,
         "trigger_s": float(given["trigger_s"]),
-        "ready_s": 180.0,
-        "deadline_s": float(given["seconds"]) + float(given["drain_s"]) + 300,
+        "ready_s": 300.0,
+        "deadline_s": float(given["seconds"]) + float(given["drain_s"]) + 420,
     }
 
 

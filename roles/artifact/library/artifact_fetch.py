@@ -98,19 +98,25 @@ def published_sha512(sites: list[str], filename: str, timeout: int) -> str:
     raise SourceError("no checksum to verify it with (" + "; ".join(problems or ["no site given"]) + ")")
 
 
-def pom(coordinates: list[str]) -> str:
-    """Return a Maven project that depends on `coordinates` and is nothing else."""
-    dependencies = ""
+def pom(coordinates: list[str], *, alone: bool = False) -> str:
+    """Return a Maven project that depends on `coordinates`, or copies just them, and is nothing else."""
+    kind, named = "artifactItem" if alone else "dependency", ""
     for coordinate in coordinates:
         group, artifact, version = coordinate.split(":")
-        dependencies += (
-            f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
-            f"<version>{version}</version></dependency>"
+        inner = f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+        named += f"<{kind}>{inner}</{kind}>"
+    wanted = f"<dependencies>{named}</dependencies>"
+    if alone:
+        group, artifact, version = MAVEN_PLUGIN.split(":")
+        wanted = (
+            f"<build><plugins><plugin><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
+            f"<version>{version}</version><configuration><artifactItems>{named}</artifactItems></configuration>"
+            "</plugin></plugins></build>"
         )
     return (
         '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
         "<groupId>local</groupId><artifactId>assembly</artifactId><version>1</version><packaging>pom</packaging>"
-        f"<dependencies>{dependencies}</dependencies></project>"
+        f"{wanted}</project>"
     )
 
 
@@ -132,16 +138,19 @@ def assemble(coordinates: list[str], prefix: str, into: Path, *, alone: bool = F
         raise SourceError("mvn is not installed (Debian: apt-get install maven)")
     with tempfile.TemporaryDirectory(dir=into.parent) as name:
         folder = Path(name)
-        (folder / "pom.xml").write_text(pom([] if alone else coordinates))
-        command = [program, "-B", "-q", "--strict-checksums", f"-DoutputDirectory={folder / 'libs'}"]
-        each = [[f"{MAVEN_PLUGIN}:copy-dependencies", "-DincludeScope=runtime"]]
-        if alone:
-            each = [[f"{MAVEN_PLUGIN}:copy", f"-Dartifact={coordinate}"] for coordinate in coordinates]
-        for goal in each:
-            done = subprocess.run([*command, *goal], cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                lines = [line for line in done.stdout.splitlines() if "ERROR" in line]
-                raise SourceError("mvn failed: " + (lines or done.stderr.splitlines() or ["no message"])[0])
+        (folder / "pom.xml").write_text(pom(coordinates, alone=alone))
+        command = [
+            program,
+            "-B",
+            "-q",
+            "--strict-checksums",
+            f"{MAVEN_PLUGIN}:{'copy' if alone else 'copy-dependencies'}",
+        ]
+        command += [f"-DoutputDirectory={folder / 'libs'}", "-DincludeScope=runtime"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            lines = [line for line in done.stdout.splitlines() if "ERROR" in line]
+            raise SourceError("mvn failed: " + (lines or done.stderr.splitlines() or ["no message"])[0])
         deterministic_tar(folder / "libs", prefix, into)
 
 
