@@ -59,7 +59,7 @@ def load(directory: RunDirectory) -> RunData:
     reader.close()
     clients = tuple(_trimmed(client, summaries) for client in clients)
     if single is not None and len(single):
-        single = focused(single, steps)
+        single = focused(single, steps, record.operations or "requests")
         clients, summaries = by_request(single, clients, summaries)
     return RunData(
         record=record,

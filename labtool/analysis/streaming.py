@@ -248,8 +248,8 @@ class Cost:
 
     @property
     def sure(self) -> bool:
-        """True if batches with more records clearly take longer."""
-        return self.record_s - self.record_half_s > 0
+        """True if what a record costs is known within a half of itself."""
+        return 0 <= 2 * self.record_half_s < self.record_s
 
     def most(self, trigger_s: float) -> float | None:
         """Return the rate (records/s) at which a batch of a trigger's records takes the whole trigger.

@@ -76,6 +76,8 @@ def _batches(data: RunData, stream: Stream, kept: Kept | None, run: RunDirectory
     axes.set_ylabel("seconds")
     style.time_axis(axes, data)
     _legend(axes, {(PHASES.get(name) or name): COLOURS[name] for name in reversed(parts)}, stream.trigger_s)
+    columns: dict[str, Any] = {"start_s": stream.start, "duration_s": stream.duration, "rows": stream.rows}
+    columns |= {f"{name.replace(' ', '_')}_s": values for name, values in parts.items()}
     shares = phase_times(stream, start, end)
     title = "No batch with records ended while records were sent"
     if kept is not None and shares:
@@ -92,16 +94,11 @@ def _batches(data: RunData, stream: Stream, kept: Kept | None, run: RunDirectory
             title=title,
             subtitle="Each micro-batch where it began, as high and as wide as it took, by Spark's own phases",
             caption=(
-                "The dashed line is the trigger: a batch above it makes the next one late. What is higher than the axis "
-                "has its time written on it; the first batches compile the query."
+                "The dashed line is the trigger: a batch above it makes the next one late. What is higher than the "
+                "axis has its time written on it; the first batches compile the query."
             ),
             alt=f"Stacked bars of the phases of {len(stream.start)} batches over time. {title}.",
-            data={
-                "start_s": stream.start,
-                "duration_s": stream.duration,
-                "rows": stream.rows,
-                **{f"{name.replace(' ', '_')}_s": values for name, values in parts.items()},
-            },
+            data=columns,
         )
     ]
 
@@ -124,6 +121,7 @@ def _rates(data: RunData, stream: Stream, offered: float | None, run: RunDirecto
     axes = grid(drawn, right=1.35)[0][0]
     style.shade(axes, data)
     at, came, done = stream.start[known], stream.input_rate[known], stream.processed_rate[known]
+    columns: dict[str, Any] = {"start_s": at, "input_records_per_s": came, "processed_records_per_s": done}
     looks = {"input": (came, style.LOAD, "o"), "processed": (done, ENDED, "s")}
     labels = []
     for name, (values, colour, marker) in looks.items():
@@ -156,7 +154,7 @@ def _rates(data: RunData, stream: Stream, offered: float | None, run: RunDirecto
                 "the query has time left, and meets it where it has none."
             ),
             alt=f"Lines of the input and the processed rate of each batch over time. {title}.",
-            data={"start_s": at, "input_records_per_s": came, "processed_records_per_s": done},
+            data=columns,
         )
     ]
 
@@ -184,6 +182,9 @@ def _backlog(data: RunData, stream: Stream, kept: Kept | None, run: RunDirectory
         title += f" (95 % interval {fmt.number(line.low)} to {fmt.number(line.high)})"
     style.amount_axis(axes, "count", float(np.nanmax(over_time.v, initial=0.0)) * 1.15 or 1.0)
     axes.set_ylabel("records")
+    columns: dict[str, Any] = {"time_s": over_time.t, "backlog_records": over_time.v}
+    if len(stream.covered):
+        columns["without_a_result_records"] = stream.stored.v - stream.covered.v
     style.time_axis(axes, data)
     style.label_ends(axes, labels)
     return [
@@ -198,10 +199,6 @@ def _backlog(data: RunData, stream: Stream, kept: Kept | None, run: RunDirectory
                 "through them is what is tested against zero."
             ),
             alt=f"Line of the backlog over time, with a point at the end of each batch. {title}.",
-            data={
-                "time_s": over_time.t,
-                "backlog_records": over_time.v,
-                "with_a_result_records": np.interp(over_time.t, stream.covered.t, stream.covered.v),
-            },
+            data=columns,
         )
     ]

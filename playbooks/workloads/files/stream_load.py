@@ -56,6 +56,8 @@ def limit_s(plan: Plan) -> float:
 
 def drive(plan: Plan) -> int:
     """Run the clients of this host and, on the first, the reader; say why it ended where that was not its end."""
+    wanted = ("rate", "hosts", "clients", "trigger_s", "window_s", "duration_s", "warmup_s", "find_max")
+    note(Path(plan["output"]) / "load.json", {name: plan[name] for name in wanted})
     parts = [find_highest] if plan["find_max"] else [*([read_on] if plan["host_index"] == 0 else []), *clients(plan)]
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=part, args=(plan,)) for part in parts]
