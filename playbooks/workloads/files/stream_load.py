@@ -35,7 +35,8 @@ UNIT = "labtool-streaming-load.service"
 TICK_S = 0.002  # records are sent in groups of what has become due since the last
 POLL_S = 0.05  # how long a pause may keep a SIGTERM waiting
 SAMPLE_S = 0.5  # how often the brokers are asked how many records there are
-SILENT_S = 30.0  # this long without a result, or without an answer of the brokers, and it is over
+SILENT_S = 60.0  # this long without a result, or without an answer of the brokers, and it is over
+FIRST_S = 150.0  # the first batches compile the query, which on a busy machine takes its time
 LATE_S = 0.5  # a client whose last record was later than this was the limit itself
 LONGEST_STEPS = 3  # how many times as long a step may become that has not told yet
 BEGIN_SHARE = 1 / 3  # of a step that is not looked at: batches follow the rate with a delay
@@ -181,6 +182,7 @@ def connected(plan: Plan, name: str) -> Any:
         # A group's records stay in their order: a result's highest number says which records are in it.
         **({"enable.idempotence": True} if plan["acks"] == "all" else {"max.in.flight": 1}),
         "linger.ms": 5,
+        "log_level": 3,  # what it tries again is no error
         "delivery.timeout.ms": round(plan["timeout_s"] * 1000),
         "request.timeout.ms": round(plan["timeout_s"] * 1000),
         "queue.buffering.max.messages": 1_000_000,
@@ -286,7 +288,7 @@ class Reader:
     def why_over(self) -> str:
         """Return why there is nothing to wait for any more, a sentence; '' where there is."""
         now = time.monotonic()
-        patience = max(SILENT_S, 10 * self.plan["trigger_s"])
+        patience = max(SILENT_S if self.results else FIRST_S, 10 * self.plan["trigger_s"])
         if now - self.answered > SILENT_S:
             return f"the brokers ({self.plan['bootstrap']}) have not answered for {SILENT_S:.0f} s"
         if now - self.heard > patience:
