@@ -52,6 +52,12 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
     if (found := search.answer(data.steps)) is not None:
         severity, label, sentence = search.conclusion(found, "query" if data.stream else who, load.noun)
         return Verdict(severity, label, f"{sentence} {_sentence(clause)}".strip())
+    if kept := said.get("stream.backlog"):
+        label = {"ok": "Kept up", "problem": "Fell behind", "note": "Not sure"}.get(kept.severity, "Too few batches")
+        lost = f" {said['load.errors'].sentence}" if load.errors and "load.errors" in said else ""
+        return Verdict(
+            "problem" if lost else kept.severity, label, f"{kept.sentence}{lost} {_sentence(clause)}".strip()
+        )
     if load.achieved is None:
         sentence = f"Nothing can be said about the load: the {load.role}s left no rate for the measured part{tail}."
         return Verdict("refused", "No rate", sentence)

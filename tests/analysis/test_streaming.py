@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from small_run import record
+from small_run import client as small_client
+from small_run import record, run_data
 
 from labtool.analysis import streaming
+from labtool.analysis.analyse import analyse
 from labtool.analysis.data import Client, ClockReading, RunData, Series, Stream
 from labtool.analysis.resources import Usage
 
@@ -117,3 +120,14 @@ def test_the_clocks_of_both_ends_are_named_with_their_bound():
 def test_records_that_came_too_late_are_told():
     found = said(data(stream(late=2.0)))["stream.late"]
     assert found.severity == "problem" and "dropped 120 records" in found.sentence
+
+
+def test_the_verdict_is_the_querys_not_that_of_the_uneven_rate_of_its_results():
+    def judged(done):
+        run = replace(run_data(clients=(small_client(1000, offered=1000.0, seconds=60, width=1.0),)), length_s=60.0)
+        return analyse(replace(run, stream=stream(done=done), record=record(workload="kafka-spark-streaming")))
+
+    kept, fell = judged(1000.0), judged(800.0)
+    assert (kept.verdict.severity, kept.verdict.label) == ("ok", "Kept up")
+    assert fell.verdict.label == "Fell behind" and "backlog grew by" in fell.verdict.sentence
+    assert "load.dips" not in {finding.id for finding in fell.findings}

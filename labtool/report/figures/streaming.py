@@ -72,7 +72,16 @@ def _batches(data: RunData, stream: Stream, kept: Kept | None, run: RunDirectory
     top = max(float(usual.max()), stream.trigger_s) * 1.15
     style.amount_axis(axes, "count", top)
     for x, took in zip(stream.start[stream.duration > top], stream.duration[stream.duration > top], strict=True):
-        style.note(axes, float(x), fmt.duration(float(took)), style.MUTED)
+        axes.annotate(
+            fmt.duration(float(took)),
+            (x, 0.9),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color="white",
+            va="top",
+        )
     axes.set_ylabel("seconds")
     style.time_axis(axes, data)
     _legend(axes, {(PHASES.get(name) or name): COLOURS[name] for name in reversed(parts)}, stream.trigger_s)

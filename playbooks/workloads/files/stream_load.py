@@ -395,7 +395,7 @@ def drain(plan: Plan, sender: Sender, reader: Reader) -> bool:
 
 def tried(plan: Plan, sender: Sender, reader: Reader, rate: float) -> dict[str, Any]:
     """Send at a rate until it is known whether its backlog grows, or for long enough; return the step."""
-    begin, first, before = sender.now() + 0.05, sender.number, len(sender.log.errors)
+    begin, first, before = sender.now() + 0.05, sender.number, sum(sender.log.errors.values())
     reader.points.clear()
     # The backlog is of acknowledged records, in this host's clock, each time when a batch's results have come.
     seen: list[tuple[float, float]] = []
@@ -414,7 +414,7 @@ def tried(plan: Plan, sender: Sender, reader: Reader, rate: float) -> dict[str, 
         "end_us": round((sender.start_at + sender.now()) * 1e6),
         "offered_rate": rate,
         "requests": sender.number - first,
-        "errors": len(sender.log.errors) - before,
+        "errors": sum(sender.log.errors.values()) - before,
         "saturated": saturated,
     }
 
