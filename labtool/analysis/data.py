@@ -284,6 +284,33 @@ class AccessLog:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A streaming query: arrays with an element per batch that Spark told of, in their order; times in s.
+
+    `stored` is how many records the topic had, as the brokers said when they were asked, `covered` how many of them
+    were in a result by then.
+    """
+
+    start: Floats
+    duration: Floats
+    phases: Mapping[str, Floats]  # column of `stream_batches` without its unit → s; not a number where it had none
+    rows: Floats
+    input_rate: Floats
+    processed_rate: Floats
+    end_offset: Floats
+    late_rows: Floats
+    trigger_s: float  # 0 where a batch begins as soon as the last one has ended
+    stored: Series
+    covered: Series
+    append_host: str = ""  # the broker whose clock results have; '' where there are none
+
+    @property
+    def end(self) -> Floats:
+        """When each batch ended."""
+        return self.start + self.duration
+
+
+@dataclass(frozen=True)
 class RunData:
     """Everything of a run that findings and figures are made of."""
 
@@ -301,6 +328,7 @@ class RunData:
     requests: Requests | None = None
     access: AccessLog | None = None
     steps: tuple[Step, ...] = ()
+    stream: Stream | None = None
     events: tuple[Event, ...] = ()
     clocks: tuple[ClockReading, ...] = ()
     observers: tuple[ObserverCost, ...] = ()

@@ -19,6 +19,7 @@ WORDS: Mapping[str, str] = {
     "status": "had a status that is an error",
     "unsent": "never were sent",
     "unreachable": "found no way to the server",
+    "no result": "have no result",
 }
 """What became of them, by the kind of the schema; another kind is named as it is."""
 

@@ -32,7 +32,7 @@ from labtool.analysis.data import (
 from labtool.analysis.intervals import by_request
 from labtool.analysis.reader import Reader, records, runs
 from labtool.analysis.search import focused
-from labtool.analysis.single import access_log, requests, steps_of
+from labtool.analysis.single import access_log, requests, steps_of, stream_of
 from labtool.dataset import schema
 from labtool.dataset.run import RunDirectory, RunRecord
 
@@ -48,6 +48,7 @@ def load(directory: RunDirectory) -> RunData:
     counts = reader.attempt("workload_counts", lambda: _counts(reader)) or ()
     single = reader.attempt("requests", lambda: requests(reader, since))
     steps = reader.attempt("workload_steps", lambda: steps_of(reader, since)) or ()
+    stream = reader.attempt("stream_batches", lambda: stream_of(reader, since))
     measured = (min(max(record.warmup_s, 0.0), length), length)
     access = reader.attempt("access_log", lambda: access_log(reader, since, measured))
     cloudwatch = reader.attempt("cloudwatch", lambda: _cloudwatch(reader, since)) or ()
@@ -60,7 +61,7 @@ def load(directory: RunDirectory) -> RunData:
     reader.close()
     clients = tuple(_trimmed(client, summaries) for client in clients)
     if single is not None and len(single):
-        single = focused(single, steps)
+        single = focused(single, steps, record.operations or "requests")
         clients, summaries = by_request(single, clients, summaries)
     return RunData(
         record=record,
@@ -77,6 +78,7 @@ def load(directory: RunDirectory) -> RunData:
         requests=single,
         access=access,
         steps=steps,
+        stream=stream,
         events=events,
         clocks=clocks,
         observers=observers,

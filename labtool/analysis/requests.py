@@ -139,7 +139,7 @@ def findings(data: RunData, load: Load, felt: Felt | None) -> list[Finding]:
         sentence = "No counted request succeeded, so there is no latency to speak of."
         return [Finding("latency.none", "latency", "refused", sentence, figure="errors")]
     found = [*_summary(felt), *_tail(felt), _slowest(felt)]
-    found.append(_closed(data, felt) if load.closed else _measured(felt))
+    found.append(_closed(data, felt) if load.closed else _measured(data, felt))
     if not load.closed:
         found += _omission(felt)
     return found + _failed(felt)
@@ -199,9 +199,10 @@ def _slowest(felt: Felt) -> Finding:
     return Finding("latency.highest", "latency", "note", sentence, "", evidence, "latency", name.split("/")[0], window)
 
 
-def _measured(felt: Felt) -> Finding:
+def _measured(data: RunData, felt: Felt) -> Finding:
+    ended = "the append of a result that has it in it" if data.stream else "the last byte of its answer"
     sentence = (
-        "Latency counts from when a request was due to the last byte of its answer, so the time it waited for its turn "
+        f"Latency counts from when a request was due to {ended}, so the time it waited for its turn "
         "is in every percentile; service time, from the actual send, is stated beside it. Percentiles are of all "
         f"clients' requests together, {felt.counted_as}."
     )

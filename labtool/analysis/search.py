@@ -36,7 +36,7 @@ def answer(steps: Sequence[Step]) -> Answer | None:
     return Answer(held, failed, sum(step.offered <= least for step in lost))
 
 
-def focused(requests: Requests, steps: Sequence[Step]) -> Requests:
+def focused(requests: Requests, steps: Sequence[Step], noun: str = "requests") -> Requests:
     """Count the requests of one step alone, the one that held (or the lowest): those of several rates mean nothing."""
     found = answer(steps)
     step = (found.held or found.failed) if found else None
@@ -44,7 +44,7 @@ def focused(requests: Requests, steps: Sequence[Step]) -> Requests:
         return requests
     inside = (requests.due >= step.start - 1e-6) & (requests.due < step.end)
     return replace(
-        requests, warmup=requests.warmup | ~inside, counted_as=f"in the step at {fmt.rate(step.offered, 'requests')}"
+        requests, warmup=requests.warmup | ~inside, counted_as=f"in the step at {fmt.rate(step.offered, noun)}"
     )
 
 
@@ -63,12 +63,17 @@ def values(step: Step) -> str:
     return ", ".join(found)
 
 
+def noun_of(data: RunData) -> str:
+    """Return what the rates of a search are of."""
+    return data.record.operations or "requests"
+
+
 def findings(data: RunData) -> list[Finding]:
     """Return the answer of a search; nothing where there was none."""
     found = answer(data.steps)
     if found is None:
         return []
-    severity, _, sentence = conclusion(found, "servers")
+    severity, _, sentence = conclusion(found, "query" if data.stream else "servers", noun_of(data))
     evidence: dict[str, Value] = {
         "held_per_s": found.held.offered if found.held else None,
         "failed_per_s": found.failed.offered if found.failed else None,
@@ -85,22 +90,22 @@ def findings(data: RunData) -> list[Finding]:
     return [Finding("load.search", "load", severity, sentence, bound, evidence, "steps", "", window)]
 
 
-def conclusion(found: Answer, who: str) -> tuple[Severity, str, str]:
+def conclusion(found: Answer, who: str, noun: str = "requests") -> tuple[Severity, str, str]:
     """Return the answer as severity, label and sentence."""
     held, failed = found.held, found.failed
     if held is None:
         if failed is None:
-            return "refused", "Too few requests", "No step of the search had enough requests to say whether it held."
-        rate = fmt.rate(failed.offered, "requests")
+            return "refused", f"Too few {noun}", f"No step of the search had enough {noun} to say whether it held."
+        rate = fmt.rate(failed.offered, noun)
         if failed.saturated:
             sentence = f"The load host itself was late at {rate}, the lowest rate tried: nothing is said of the {who}."
             return "refused", "Load hosts at limit", sentence
         sentence = f"No rate held {objectives(failed)}: at {rate}, the lowest that was tried, it was {values(failed)}."
         return "problem", "Nothing held", sentence
-    sentence = f"The {who} held {objectives(held)} up to {fmt.rate(held.offered, 'requests')} ({values(held)})"
+    sentence = f"The {who} held {objectives(held)} up to {fmt.rate(held.offered, noun)} ({values(held)})"
     if failed is None:
         return "note", "No limit found", f"{sentence}, the highest rate that was tried: they may hold more."
-    rate = fmt.rate(failed.offered, "requests")
+    rate = fmt.rate(failed.offered, noun)
     if failed.saturated:
         return (
             "refused",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from labtool.analysis.data import AccessLog, Matched, Objective, Requests, Step, Url
+from labtool.analysis.data import AccessLog, Matched, Objective, Requests, Series, Step, Stream, Url
 from labtool.analysis.quantiles import carried, fewest
 from labtool.analysis.reader import Reader, records
 
@@ -109,6 +109,43 @@ def steps_of(reader: Reader, since: float) -> tuple[Step, ...]:
             objectives=(*(before.objectives if before else ()), one),
         )
     return tuple(found.values())
+
+
+PHASES = ("latest_offset", "get_batch", "query_planning", "wal_commit", "add_batch", "commit_offsets")
+
+
+def stream_of(reader: Reader, since: float) -> Stream | None:
+    """Return the batches of a streaming query; None where there is none."""
+    phases = ", ".join(f"{name}_ms::DOUBLE / 1000 AS {name}" for name in PHASES)
+    found = reader.query(
+        f"""
+        SELECT epoch(time) - ? AS start, duration_ms / 1000 AS duration, {phases}, rows::DOUBLE AS rows, input_rate,
+               processed_rate, end_offset::DOUBLE AS end_offset, late_rows::DOUBLE AS late_rows, trigger_ms
+        FROM stream_batches WHERE duration_ms IS NOT NULL ORDER BY time
+        """,  # noqa: S608
+        (since,),
+    )
+    if not len(found["start"]):
+        return None
+    stored = covered = Series(np.empty(0), np.empty(0))
+    if "stream_backlog" in reader.present:
+        sql = "SELECT epoch(time) - ? AS t, stored::DOUBLE AS stored, covered::DOUBLE AS covered FROM stream_backlog"
+        asked = reader.query(f"{sql} ORDER BY time", (since,))
+        stored, covered = Series(asked["t"], asked["stored"]), Series(asked["t"], asked["covered"])
+    hosts: list[str] = []
+    if "stream_results" in reader.present:
+        hosts = reader.query("SELECT min(host) AS host FROM stream_results")["host"].tolist()
+    return Stream(
+        phases={name: found[name] for name in PHASES},
+        trigger_s=float(found["trigger_ms"][0]) / 1000,
+        stored=stored,
+        covered=covered,
+        append_host=(hosts or [""])[0] or "",
+        **{
+            name: found[name]
+            for name in ("start", "duration", "rows", "input_rate", "processed_rate", "end_offset", "late_rows")
+        },
+    )
 
 
 def _rows(reader: Reader, table: str) -> int:

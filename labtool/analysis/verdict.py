@@ -71,8 +71,14 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
     who = system_name(data)
     tail = f"; {clause}" if clause else ""
     if (found := search.answer(data.steps)) is not None:
-        severity, label, sentence = search.conclusion(found, who)
+        severity, label, sentence = search.conclusion(found, "query" if data.stream else who, load.noun)
         return Verdict(severity, label, f"{sentence} {_sentence(clause)}".strip())
+    if kept := said.get("stream.backlog"):
+        label = {"ok": "Kept up", "problem": "Fell behind", "note": "Not sure"}.get(kept.severity, "Too few batches")
+        lost = f" {said['load.errors'].sentence}" if load.errors and "load.errors" in said else ""
+        return Verdict(
+            "problem" if lost else kept.severity, label, f"{kept.sentence}{lost} {_sentence(clause)}".strip()
+        )
     if load.achieved is None:
         sentence = f"Nothing can be said about the load: the {load.role}s left no rate for the measured part{tail}."
         return Verdict("refused", "No rate", sentence)
@@ -189,7 +195,7 @@ def headlines(
     else:
         felt_as = _percentiles(data, load) if data.requests is None else _of_requests(felt)
         sought = search.answer(data.steps)
-        shown = [*(_rates(load) if sought is None else _limits(sought)), *felt_as, _errors(load)]
+        shown = [*(_rates(load) if sought is None else _limits(sought, load.noun)), *felt_as, _errors(load)]
     top = busiest(found)
     if top is not None:
         bound = (
@@ -256,7 +262,7 @@ def _percentiles(data: RunData, load: Load) -> list[Headline]:
     return shown
 
 
-def _limits(found: search.Answer) -> list[Headline]:
+def _limits(found: search.Answer, noun: str) -> list[Headline]:
     held, failed = found.held, found.failed
     shown = []
     for name, label, step, none in (
@@ -272,7 +278,7 @@ def _limits(found: search.Answer) -> list[Headline]:
                 name,
                 label,
                 fmt.number(step.offered, 4),
-                "requests/s",
+                f"{noun}/s",
                 search.values(step) + late,
                 step.offered,
                 "steps",

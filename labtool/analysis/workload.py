@@ -227,7 +227,7 @@ def findings(data: RunData) -> list[Finding]:
     load = load_of(data, role)
     errors = _errors(load) if data.requests is None else failures.findings(data.requests)
     # A search goes where the rate no longer holds: that is its answer, and no shortfall.
-    rates = search.findings(data) or _rate(load)
+    rates = search.findings(data) or _rate(load, batched=data.stream is not None)
     found = [*rates, *rounds.findings(data, role), *_stopped_early(data, load), *errors]
     consumers = "consumer" if role != "consumer" and any(c.role == "consumer" for c in data.clients) else None
     if consumers:
@@ -245,7 +245,7 @@ def bound_of(load: Load) -> str:
     return f"± {half} within this run (95 %, batch means of {load.interval.n} points)"
 
 
-def _rate(load: Load) -> list[Finding]:
+def _rate(load: Load, *, batched: bool) -> list[Finding]:
     achieved = load.achieved
     evidence = {
         "offered_per_s": load.offered,
@@ -280,7 +280,8 @@ def _rate(load: Load) -> list[Finding]:
             "lies within its interval."
         )
         found = [Finding("load.rate", "load", "warning", sentence, **common)]  # type: ignore[arg-type]
-    return found + _dips(load, ratio)
+    # The results of a streaming query come in batches: between two of them there are none.
+    return found if batched else found + _dips(load, ratio)
 
 
 def _dips(load: Load, ratio: float) -> list[Finding]:

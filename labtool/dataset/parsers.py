@@ -36,6 +36,9 @@ PRODUCED = (
     "requests",
     "access_log",
     "service_metrics",
+    "stream_batches",
+    "stream_backlog",
+    "stream_results",
 )
 """The tables that a parser may make; the others are made of what labtool itself collected."""
 

@@ -9,7 +9,7 @@ Times are the load host's, in µs since 1970; endpoints stand as numbers into th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +35,14 @@ _TYPES = {
 }
 
 
-def parse(raw: Path, workload: str) -> dict[str, Any]:
+Amend = Callable[["duckdb.DuckDBPyConnection", Mapping[str, Any]], None]
+
+
+def parse(raw: Path, workload: str, amend: Amend | None = None) -> dict[str, Any]:
     """Return the tables of a workload's clients; `DataError` names the file that is none of theirs.
 
-    A log that was cut, since its client was killed, gives the lines that are whole.
+    A log that was cut, since its client was killed, gives the lines that are whole. `amend` may change the table `log`
+    (client, name, and the columns of the files) before anything is made of it; it is given what the clients said too.
     """
     import duckdb
 
@@ -49,6 +53,8 @@ def parse(raw: Path, workload: str) -> dict[str, Any]:
         base.execute(f"CREATE TABLE log (client VARCHAR, name VARCHAR, {_columns()})")
         for name, known in clients.items():
             _read(base, raw / workload / f"{name}{LOG}", name, known)
+        if amend is not None:
+            amend(base, clients)
         tables: dict[str, Any] = {
             "requests": _requests(base),
             "workload_intervals": _intervals(base, clients),

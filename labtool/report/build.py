@@ -49,6 +49,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
         search,
         service,
         spark,
+        streaming,
         timeline,
         webserver,
     )
@@ -60,6 +61,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
     for module in (
         load,
         search,
+        streaming,
         requests,
         cost,
         distribution,

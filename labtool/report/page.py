@@ -144,7 +144,7 @@ def sections(data: RunData, analysis: Analysis, by_name: dict[str, Figure], run:
             "load",
             "Did the load happen?",
             "Load",
-            drawn("load", "steps", "errors", "late", "cost"),
+            drawn("load", "steps", "batches", "stream-rates", "backlog", "errors", "late", "cost"),
             some(tables.clients(data)),
             f"No client left a rate over time.{watched}",
         ),

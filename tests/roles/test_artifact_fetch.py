@@ -71,6 +71,7 @@ def arguments(tmp_path, **changes):
         "sites": [],
         "sha512": "",
         "maven": [],
+        "maven_alone": False,
         "maven_sha512": "",
         "pip": "",
         "pip_members": [],
@@ -207,13 +208,20 @@ def test_maven_is_the_last_source(site, tmp_path, monkeypatch):
     libs.mkdir()
     (libs / "a.jar").write_bytes(b"jar")
     monkeypatch.setattr(
-        fetching, "assemble", lambda _coordinates, prefix, into: fetching.deterministic_tar(libs, prefix, into)
+        fetching, "assemble", lambda _coordinates, prefix, into, **_: fetching.deterministic_tar(libs, prefix, into)
     )
     result = run(tmp_path, sites=[site.url("now")], maven=["g:a:1"])
     assert result["source"] == "maven" and result["path"].endswith("thing-1.0-maven.tar")
     assert run(tmp_path, sites=[site.url("now")], maven=["g:a:1"])["changed"] is False
     with pytest.raises(fetching.SourceError, match="refused"):
         run(tmp_path / "pinned", maven=["g:a:1"], maven_sha512="0" * 128)
+
+
+def test_jars_that_stand_alone_are_no_dependencies():
+    """Maven reads no pom of them then, and asks no repository that one names."""
+    project = fetching.pom(["g:a:1", "g:b:2"], alone=True)
+    assert project.count("<artifactItem><groupId>g</groupId>") == 2 and "<dependency>" not in project
+    assert fetching.pom(["g:a:1"]).count("<dependency><groupId>g</groupId>") == 1
 
 
 def test_without_maven_the_error_says_how_to_get_it(tmp_path, monkeypatch):

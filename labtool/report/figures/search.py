@@ -8,7 +8,7 @@ import numpy as np
 
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import RunData, Step
-from labtool.analysis.search import answer, conclusion
+from labtool.analysis.search import answer, conclusion, noun_of
 from labtool.dataset.run import RunDirectory
 from labtool.report import style
 from labtool.report.figure import Figure, finish, grid, sheet
@@ -37,12 +37,13 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
             for key, cell in zip(columns, row, strict=True):
                 columns[key].append(cell)
     _legend(panels[-1], sorted({_kind(step) for step in data.steps}))
-    _, label, _ = conclusion(found, "servers")
+    noun = noun_of(data)
+    _, label, _ = conclusion(found, "servers", noun)
     title = label
     if found.held is not None and found.failed is not None:
-        title = f"{label}: {found.held.offered:,.4g} requests/s held, {found.failed.offered:,.4g} did not"
+        title = f"{label}: {found.held.offered:,.4g} {noun}/s held, {found.failed.offered:,.4g} did not"
     elif found.held is not None:
-        title = f"{label}: {found.held.offered:,.4g} requests/s, the highest tried, held"
+        title = f"{label}: {found.held.offered:,.4g} {noun}/s, the highest tried, held"
     return [
         finish(
             drawn,
@@ -96,7 +97,7 @@ def _panel(axes: Any, data: RunData, name: str, *, first: bool) -> None:
     axes.set_xlim(0, max(x for x, *_ in points) * 1.08)
     axes.set_ylabel(unit + (" (logarithmic)" if logarithmic else ""))
     if first:
-        axes.set_xlabel("requests per second offered", loc="left")
+        axes.set_xlabel(f"{noun_of(data)} per second offered", loc="left")
 
 
 def _legend(axes: Any, kinds: list[int]) -> None:

@@ -48,18 +48,29 @@ class Driver:
         return self._run(path, plan) if arguments[0] == "run" else self._pack(plan)
 
     def _run(self, path: Path, plan: Plan) -> int:
-        """Run the clients in a unit with an end, so that they stop even if nobody waits any more."""
+        """Run the clients in their unit, and wait for its end."""
         self._stop()
-        command = ["systemd-run", "--quiet", "--collect", "--wait", "--pipe", f"--unit={self.unit}"]
-        command += [f"--property=RuntimeMaxSec={self.limit_s(plan):.0f}", "--property=LimitNOFILE=1048576"]
-        # The driver ends its clients and must be the last to go: with version 1 of cgroups systemd is not told when a
-        # container's unit is empty, and would wait for it until the timeout.
-        command += ["--property=KillMode=mixed", "--property=TimeoutStopSec=20"]
-        command += [sys.executable, str(self.file.resolve()), "clients", str(path)]
+        command = self._command(path, plan, "--wait", "--pipe")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             print(done.stderr.strip() or f"the load's unit ended with {done.returncode}", file=sys.stderr)
         return 1 if done.returncode else 0
+
+    def start(self, path: Path, plan: Plan) -> str:
+        """Start the clients in their unit and leave them alone; return why they could not be started, or ''."""
+        self._stop()
+        shutil.rmtree(plan["output"], ignore_errors=True)  # whoever looks at it must not see an earlier load's
+        done = subprocess.run(self._command(path, plan), capture_output=True, text=True, check=False)
+        return "" if not done.returncode else done.stderr.strip() or f"systemd-run ended with {done.returncode}"
+
+    def _command(self, path: Path, plan: Plan, *how: str) -> list[str]:
+        """Return what runs the clients in a unit with an end, so that they stop even if nobody waits any more."""
+        command = ["systemd-run", "--quiet", "--collect", *how, f"--unit={self.unit}"]
+        command += [f"--property=RuntimeMaxSec={self.limit_s(plan):.0f}", "--property=LimitNOFILE=1048576"]
+        # The driver ends its clients and must be the last to go: with version 1 of cgroups systemd is not told when a
+        # container's unit is empty, and would wait for it until the timeout.
+        command += ["--property=KillMode=mixed", "--property=TimeoutStopSec=20"]
+        return [*command, sys.executable, str(self.file.resolve()), "clients", str(path)]
 
     def _pack(self, plan: Plan) -> int:
         """Stop what still runs and pack what there is."""

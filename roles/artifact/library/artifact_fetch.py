@@ -40,6 +40,7 @@ options:
   sha512: {description: The archive's SHA-512 where it is known, type: str, default: ''}
   maven: {description: Coordinates (group:artifact:version) to assemble an archive from, type: list, elements: str,
           default: []}
+  maven_alone: {description: Only these jars and nothing that they need, type: bool, default: false}
   maven_sha512: {description: SHA-512 of that archive where it is known, type: str, default: ''}
   pip: {description: A requirement (name==version) whose wheel an archive can be assembled from, type: str, default: ''}
   pip_members: {description: Folders of the wheel that become the archive's, each under its own name, type: list,
@@ -49,7 +50,7 @@ options:
 """
 
 CHUNK = 1 << 20
-MAVEN_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+MAVEN_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
 
 class SourceError(Exception):
@@ -97,19 +98,25 @@ def published_sha512(sites: list[str], filename: str, timeout: int) -> str:
     raise SourceError("no checksum to verify it with (" + "; ".join(problems or ["no site given"]) + ")")
 
 
-def pom(coordinates: list[str]) -> str:
-    """Return a Maven project that depends on `coordinates` and is nothing else."""
-    dependencies = ""
+def pom(coordinates: list[str], *, alone: bool = False) -> str:
+    """Return a Maven project that depends on `coordinates`, or copies just them, and is nothing else."""
+    kind, named = "artifactItem" if alone else "dependency", ""
     for coordinate in coordinates:
         group, artifact, version = coordinate.split(":")
-        dependencies += (
-            f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
-            f"<version>{version}</version></dependency>"
+        inner = f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+        named += f"<{kind}>{inner}</{kind}>"
+    wanted = f"<dependencies>{named}</dependencies>"
+    if alone:
+        group, artifact, version = MAVEN_PLUGIN.split(":")
+        wanted = (
+            f"<build><plugins><plugin><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
+            f"<version>{version}</version><configuration><artifactItems>{named}</artifactItems></configuration>"
+            "</plugin></plugins></build>"
         )
     return (
         '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
         "<groupId>local</groupId><artifactId>assembly</artifactId><version>1</version><packaging>pom</packaging>"
-        f"<dependencies>{dependencies}</dependencies></project>"
+        f"{wanted}</project>"
     )
 
 
@@ -124,15 +131,21 @@ def deterministic_tar(folder: Path, prefix: str, into: Path) -> None:
                 archive.addfile(entry, content)
 
 
-def assemble(coordinates: list[str], prefix: str, into: Path) -> None:
-    """Let Maven collect `coordinates` and all they need, checksums enforced, and pack them."""
+def assemble(coordinates: list[str], prefix: str, into: Path, *, alone: bool = False) -> None:
+    """Let Maven collect `coordinates` and, unless they stand alone, all they need; checksums enforced; pack them."""
     program = shutil.which("mvn")
     if program is None:
         raise SourceError("mvn is not installed (Debian: apt-get install maven)")
     with tempfile.TemporaryDirectory(dir=into.parent) as name:
         folder = Path(name)
-        (folder / "pom.xml").write_text(pom(coordinates))
-        command = [program, "-B", "-q", "--strict-checksums", MAVEN_PLUGIN]
+        (folder / "pom.xml").write_text(pom(coordinates, alone=alone))
+        command = [
+            program,
+            "-B",
+            "-q",
+            "--strict-checksums",
+            f"{MAVEN_PLUGIN}:{'copy' if alone else 'copy-dependencies'}",
+        ]
         command += [f"-DoutputDirectory={folder / 'libs'}", "-DincludeScope=runtime"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -275,7 +288,7 @@ class Fetch:
 
     def from_maven(self, temporary: Path) -> dict:
         """Assemble the archive from Maven's jars, and verify."""
-        assemble(self.want["maven"], self.label, temporary)
+        assemble(self.want["maven"], self.label, temporary, alone=self.want["maven_alone"])
         digest = checked(temporary, self.maven_pin)
         record = self.cache.keep(temporary, self.assembled, digest, "maven", " ".join(self.want["maven"]))
         return {**record, "path": str(self.assembled)}
@@ -329,6 +342,7 @@ def main() -> None:
             "sites": {"type": "list", "elements": "str", "default": []},
             "sha512": {"type": "str", "default": ""},
             "maven": {"type": "list", "elements": "str", "default": []},
+            "maven_alone": {"type": "bool", "default": False},
             "maven_sha512": {"type": "str", "default": ""},
             "pip": {"type": "str", "default": ""},
             "pip_members": {"type": "list", "elements": "str", "default": []},
