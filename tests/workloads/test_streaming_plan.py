@@ -135,3 +135,24 @@ def test_a_step_holds_where_its_backlog_stays_and_batches_keep_their_trigger(sen
 def test_no_trigger_is_no_bound_of_batches(sender):
     step = sender.judge(seen(0, apart=4.0), 0.0, 0.0).step({"trigger_s": 0.0}, 1000.0, False)
     assert step["held"] and len(step["objectives"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("heard", "answered", "results", "why"),
+    [
+        (1, 1, 5, ""),
+        (100, 1, 0, ""),
+        (160, 1, 0, "no result came for 150 s, with 40 records waiting for theirs"),
+        (61, 1, 5, "no result came for 60 s, with 40 records waiting for theirs"),
+        (61, 58, 5, "the brokers (b:9092) have not answered for 58 s"),
+        (1, 61, 5, "the brokers (b:9092) have not answered for 61 s"),
+    ],
+)
+def test_why_there_is_nothing_to_wait_for(sender, monkeypatch, heard, answered, results, why):
+    monkeypatch.setattr(sender.Reader, "__post_init__", lambda _: None)
+    monkeypatch.setattr(sender.time, "monotonic", lambda: 1000.0)
+    plan = {"bootstrap": "b:9092", "trigger_s": 1.0}
+    reader = sender.Reader(
+        plan, covered=10, stored=50, results=results, heard=1000.0 - heard, answered=1000.0 - answered
+    )
+    assert reader.why_over() == why
