@@ -80,16 +80,16 @@ def test_the_connector_of_a_version_of_spark():
     assert planned.streaming_hash(two[0]) != planned.streaming_hash(two[1])
 
 
-def test_executors_are_sent_only_the_jars_that_spark_lacks(query, tmp_path):
+def test_the_connector_is_no_library_that_spark_has(query, tmp_path):
     for folder, names in {
-        "libs": ["kafka-clients-3.9.0.jar", "scala-library-2.13.15.jar", "commons-pool2-2.12.0.jar"],
-        "jars": ["scala-library-2.13.18.jar", "commons-pool-1.5.4.jar"],
+        "libs": [f"{jar.split(':')[1]}-{jar.split(':')[2]}.jar" for jar in planned.streaming_connector("4.3.0")],
+        "jars": ["spark-sql_2.13-4.3.0.jar", "spark-streaming_2.13-4.3.0.jar", "commons-pool-1.5.4.jar"],
     }.items():
         (tmp_path / folder).mkdir()
         for name in names:
             (tmp_path / folder / name).touch()
-    found = query.lacking(str(tmp_path / "libs"), str(tmp_path / "jars"))
-    assert [path.rpartition("/")[2] for path in found] == ["commons-pool2-2.12.0.jar", "kafka-clients-3.9.0.jar"]
+    found = query.spark_job.further_jars([str(tmp_path / "libs")], tmp_path / "jars")
+    assert len(found) == 4
 
 
 FAILED = """[STREAM_FAILED] Query [id = 7c13f1f3, runId = 1ddc76dd] terminated with exception: Timed out waiting for a \
@@ -135,3 +135,24 @@ def test_a_step_holds_where_its_backlog_stays_and_batches_keep_their_trigger(sen
 def test_no_trigger_is_no_bound_of_batches(sender):
     step = sender.judge(seen(0, apart=4.0), 0.0, 0.0).step({"trigger_s": 0.0}, 1000.0, False)
     assert step["held"] and len(step["objectives"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("heard", "answered", "results", "why"),
+    [
+        (1, 1, 5, ""),
+        (100, 1, 0, ""),
+        (160, 1, 0, "no result came for 150 s, with 40 records waiting for theirs"),
+        (61, 1, 5, "no result came for 60 s, with 40 records waiting for theirs"),
+        (61, 58, 5, "the brokers (b:9092) have not answered for 58 s"),
+        (1, 61, 5, "the brokers (b:9092) have not answered for 61 s"),
+    ],
+)
+def test_why_there_is_nothing_to_wait_for(sender, monkeypatch, heard, answered, results, why):
+    monkeypatch.setattr(sender.Reader, "__post_init__", lambda _: None)
+    monkeypatch.setattr(sender.time, "monotonic", lambda: 1000.0)
+    plan = {"bootstrap": "b:9092", "trigger_s": 1.0}
+    reader = sender.Reader(
+        plan, covered=10, stored=50, results=results, heard=1000.0 - heard, answered=1000.0 - answered
+    )
+    assert reader.why_over() == why

@@ -291,8 +291,10 @@ class Reader:
         """Return why there is nothing to wait for any more, a sentence; '' where there is."""
         now = time.monotonic()
         patience = max(SILENT_S if self.results else FIRST_S, 10 * self.plan["trigger_s"])
-        if now - self.answered > SILENT_S:
-            return f"the brokers ({self.plan['bootstrap']}) have not answered for {SILENT_S:.0f} s"
+        silent = now - self.answered
+        # Without brokers there are no results either: they are the cause, whichever is noticed first.
+        if silent > SILENT_S or (now - self.heard > patience and silent > 10 * SAMPLE_S):
+            return f"the brokers ({self.plan['bootstrap']}) have not answered for {silent:.0f} s"
         if now - self.heard > patience:
             missing = (self.stored or 0) - self.covered
             return f"no result came for {patience:.0f} s, with {missing:,} records waiting for theirs"

@@ -29,7 +29,6 @@ from spark_job import Job
 UNIT = "labtool-streaming-query-load.service"
 POLL_S = 0.2
 STOP_S = 12.0  # a batch that is under way gets this long to end
-VERSION = re.compile(r"-\d[\w.]*\.jar$")
 
 
 def main(arguments: list[str]) -> int:
@@ -87,8 +86,6 @@ def query_of(plan: Plan) -> int:
         job.cluster = spark_job.capacity(known)
         prepare(plan)
         job.command = spark_job.command_of(plan, job.cluster)
-        jars = lacking(plan["jar_folder"], f"{plan['home']}/jars")
-        job.command[-1 - len(plan["arguments"]) : -1 - len(plan["arguments"])] = ["--jars", ",".join(jars)]
         run(plan, job)
     except SystemExit as error:  # there is no cluster that could take it
         job.cause, job.exit_code = str(error), 1
@@ -103,12 +100,6 @@ def prepare(plan: Plan) -> None:
         folder = Path(plan["output"]) / name
         folder.mkdir(mode=0o755)
         shutil.chown(folder, plan["user"])
-
-
-def lacking(folder: str, have: str) -> list[str]:
-    """Return the jars of a folder that Spark has in no version itself: the executors have to fetch no more."""
-    known = {VERSION.sub("", file.name) for file in Path(have).glob("*.jar")}
-    return sorted(str(file) for file in Path(folder).glob("*.jar") if VERSION.sub("", file.name) not in known)
 
 
 def run(plan: Plan, job: Job) -> None:
