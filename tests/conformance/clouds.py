@@ -128,8 +128,16 @@ class Cloud:
     def image(self) -> images.Image:
         """This distribution's newest image."""
         if not hasattr(self, "_image"):
-            target = Target("conformance", self.region, endpoint_url=self.endpoint, default_image=self.default_image)
-            self._image = images.resolve(Session(target, _boto=self.session), None)
+            known = self.session.get_credentials() if self.endpoint else None  # AWS's are the environment's
+            target = Target(
+                "conformance",
+                self.region,
+                endpoint_url=self.endpoint,
+                access_key=known and known.access_key,
+                secret_key=known and known.secret_key,
+                default_image=self.default_image,
+            )
+            self._image = images.resolve(Session(target), None)
         return self._image
 
     default_image = "debian-12"
