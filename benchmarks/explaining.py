@@ -105,9 +105,10 @@ def report(part: str, said: list[Said], after: list[float]) -> float:
     measured = statistics.median(after)
     gain = took - measured
     error = (took - expected - gain) / gain if gain > 0 else float("inf")
+    off = f"off by {error:+.0%}" if gain > 0 else "it did not come"
     print(
         f"{part:8} took {took:6.1f} s; said {expected:6.1f} s ({best:.1f} to {worst:.1f}), measured {measured:6.1f} s: "
-        f"improvement predicted {took - expected:.1f} s, measured {gain:.1f} s, off by {error:+.0%}",
+        f"improvement predicted {took - expected:.1f} s, measured {gain:.1f} s: {off}",
         flush=True,
     )
     return abs(error)
