@@ -64,6 +64,36 @@ def parse(raw: Path, workload: str, amend: Amend | None = None) -> dict[str, Any
     return {name: rows for name, rows in tables.items() if (rows if isinstance(rows, list) else rows.num_rows)}
 
 
+def steps(raw: Path, workload: str) -> list[dict[str, Any]]:
+    """Return `workload_steps` of a search for the highest rate: a row for each step and objective of `steps.json`."""
+    return [row for file in sorted((raw / workload).glob("*/steps.json")) for row in _steps(file)]
+
+
+def _steps(file: Path) -> list[dict[str, Any]]:
+    try:
+        steps = [step for step in json.loads(file.read_text()) if "offered_rate" in step]
+        return [
+            {
+                "start": step["start_us"] / 1e6,
+                "end": step["end_us"] / 1e6,
+                "offered_rate": step["offered_rate"],
+                "operations": step["requests"],
+                "errors": step["errors"],
+                "objective": one["text"],
+                "bound": one["bound"],
+                "value": one["value"],
+                "unit": one["unit"],
+                "held": step["held"],
+                "saturated": step["saturated"],
+                "too_few": step["too_few"],
+            }
+            for step in steps
+            for one in step["objectives"]
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} is no list of steps: {error!r}") from None
+
+
 def _columns() -> str:
     return ", ".join(f"{name} {kind}" for name, kind in _TYPES.items())
 

@@ -51,7 +51,7 @@ def parse(raw: Path, run: dict[str, Any]) -> dict[str, Any]:
     tables = requests.parse(raw, WORKLOAD, partial(amend, found, reader, told, offsets))
     found["stream_batches"] = [row for file in sorted(folder.glob("*/query/progress.jsonl")) for row in batches(file)]
     found["stream_backlog"] = backlog(reader) if reader else []
-    found["workload_steps"] = [row for file in sorted(folder.glob("*/steps.json")) for row in read_steps(file)]
+    found["workload_steps"] = requests.steps(raw, WORKLOAD)
     acknowledged = tables["requests"]["error"].to_pylist() if "requests" in tables else []
     unsent = sum(one not in ("", "no result") for one in acknowledged)
     found["workload_counts"] = counts(
@@ -220,32 +220,6 @@ def total(offsets: list[Any]) -> int:
 def rate(value: Any) -> float | None:
     """Return a rate; Spark writes one that it cannot work out as a text, or leaves it out."""
     return float(value) if isinstance(value, int | float) else None
-
-
-def read_steps(file: Path) -> list[Rows]:
-    """Return a row for each step and objective."""
-    try:
-        steps = [step for step in json.loads(file.read_text()) if "offered_rate" in step]
-        return [
-            {
-                "start": step["start_us"] / 1e6,
-                "end": step["end_us"] / 1e6,
-                "offered_rate": step["offered_rate"],
-                "operations": step["requests"],
-                "errors": step["errors"],
-                "objective": one["text"],
-                "bound": one["bound"],
-                "value": one["value"],
-                "unit": one["unit"],
-                "held": step["held"],
-                "saturated": step["saturated"],
-                "too_few": step["too_few"],
-            }
-            for step in steps
-            for one in step["objectives"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is no list of steps: {error!r}") from None
 
 
 def counts(file: Path, acknowledged: int, found: list[Rows], told: Mapping[str, Any]) -> list[Rows]:

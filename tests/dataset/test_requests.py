@@ -127,3 +127,31 @@ def test_files_that_are_none_are_named(left, tmp_path, name, content, told):
 def test_a_client_that_left_nothing(left, tmp_path):
     left([])
     assert parse(tmp_path) == {}
+
+
+def test_a_searchs_steps_are_a_row_for_each_objective(tmp_path):
+    folder = tmp_path / "http-load/load-0"
+    folder.mkdir(parents=True)
+    step = {
+        "start_us": 1_000_000,
+        "end_us": 3_500_000,
+        "offered_rate": 40.0,
+        "requests": 100,
+        "errors": 1,
+        "held": False,
+        "saturated": False,
+        "too_few": False,
+    }
+    objectives = [
+        {"text": "p99 < 50 ms", "bound": 50.0, "value": 61.0, "unit": "ms"},
+        {"text": "errors < 0.1 %", "bound": 0.001, "value": 0.01, "unit": "ratio"},
+    ]
+    file = folder / "steps.json"
+    file.write_text(json.dumps([{**step, "objectives": objectives}, {"answer": {"held": None, "failed": 40.0}}]))
+    rows = requests.steps(tmp_path, "http-load")
+    assert [(row["objective"], row["value"]) for row in rows] == [("p99 < 50 ms", 61.0), ("errors < 0.1 %", 0.01)]
+    assert {(row["start"], row["end"], row["operations"], row["held"]) for row in rows} == {(1.0, 3.5, 100, False)}
+    assert requests.steps(tmp_path, "kafka-spark-streaming") == []
+    file.write_text(json.dumps([{"offered_rate": 1}]))
+    with pytest.raises(DataError, match=r"steps\.json is no list of steps"):
+        requests.steps(tmp_path, "http-load")
