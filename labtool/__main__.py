@@ -9,6 +9,8 @@ import sys
 
 def main() -> None:
     """Run `labtool`; exits 0 done, 1 failed, 2 usage, 3 a bug of ours, 130 interrupted."""
+    # pydantic would look through all that is installed for plugins of its own.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from labtool.cli.app import run
 
     # Ended from outside, or its terminal closed: labtool ends what it has begun, as after ^C.

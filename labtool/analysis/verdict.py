@@ -17,6 +17,9 @@ from labtool.analysis.resources import RESOURCES, Usage, busiest, system_name
 from labtool.analysis.trust import unfinished_stages
 from labtool.analysis.workload import DIP, FEWEST_INTERVALS, SHORTFALL, Load, bound_of, clearly_short, dips
 
+LATE_LINES = 2
+"""A tool that is short of processor time writes a line late: so many in a row say nothing of the system."""
+
 
 def verdict(
     data: RunData,
@@ -109,7 +112,7 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
         if late is not None and late.severity == "problem":
             but += f"{' and' if but else ', but'} the load hosts sent late, so the latencies are theirs"
         low = sum(end - start for start, end, _ in dips(load))
-        if low > DIP * (load.span[1] - load.span[0]) or (data.requests is not None and _stalled(load)):
+        if low > DIP * (load.span[1] - load.span[0]) or _stalled(load, singly=data.requests is not None):
             sentence = (
                 f"The {who} kept up with {offered} on average{but}, but for {fmt.duration(low)} of "
                 f"{fmt.duration(load.span[1] - load.span[0])} the rate was below 90 % of it{tail}."
@@ -141,10 +144,16 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
     return Verdict("problem", "Fell short", sentence)
 
 
-def _stalled(load: Load) -> bool:
-    """Return True if the rate once fell to less than half; of single requests that is no line that came late."""
+def _stalled(load: Load, *, singly: bool) -> bool:
+    """Return True if the rate once fell to less than half.
+
+    Where requests were not counted singly but by a tool's lines, for so long that it is no line that came late.
+    """
     asked = load.asked.v if load.asked is not None else np.full(len(load.over_time), load.offered)
-    return bool((load.over_time.v < 0.5 * asked).any())
+    below = load.over_time.v < 0.5 * asked
+    runs = np.split(below, np.flatnonzero(np.diff(below)) + 1)
+    longest = max((len(run) for run in runs if len(run) and run[0]), default=0)
+    return longest > 0 if singly else longest > LATE_LINES
 
 
 def _broken(data: RunData) -> str:

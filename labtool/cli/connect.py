@@ -88,12 +88,18 @@ def connect_existing(chosen: Settings, progress: Progress) -> Session:
 
 def reach(chosen: Settings) -> tuple[Lab, Access]:
     """Return the running lab and the access to it, host keys known."""
-    from labtool.cli.display import Display
-    from labtool.cloud import find, keys, network
+    from concurrent.futures import ThreadPoolExecutor
 
-    with Display() as display:
+    from labtool.cli.display import Display
+    from labtool.cloud import find
+
+    with Display() as display, ThreadPoolExecutor(1) as beside:
         session = connect_existing(chosen, display)
-        found = find.need_hosts(find.existing(session, chosen.lab))
+        session.client("ec2")
+        asked = beside.submit(find.existing, session, chosen.lab)
+        from labtool.cloud import keys, network  # while EC2 answers
+
+        found = find.need_hosts(asked.result())
         access = keys.need_key(session, found.name)
         network.admit_if_silent(session, found, access, display)
         keys.learn(session, found.name, found.running)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labtool.cloud import clock, tags
-from labtool.dataset.run import write_json
+from labtool.files import write_json
 
 SETTLED = timedelta(seconds=60)
 """What the API does not show this long after it was made has not been made. EC2 promises no bound: it says that

@@ -21,8 +21,8 @@ from typing import Any
 from labtool import config
 from labtool.cloud import parallel, tags
 from labtool.cloud.session import Session, error_code, told_clearly
-from labtool.dataset.run import write_text
 from labtool.errors import CloudError, LabtoolError
+from labtool.files import write_text
 from labtool.ssh import Access
 from labtool.topology import Host
 
@@ -152,12 +152,14 @@ def learn(session: Session, lab: str, hosts: Iterable[Host]) -> list[Host]:
             write_text(folder / host.instance_id, "".join(f"{kind} {key}\n" for kind, key in keys), mode=0o600)
         return bool(keys)
 
-    unknown = [host for host in hosts if not (folder / host.instance_id).exists()]
+    learned = {file.name for file in folder.iterdir()}
+    unknown = [host for host in hosts if host.instance_id not in learned]
     waiting = [host for host, shown in zip(unknown, parallel.each(read, unknown), strict=True) if not shown]
+    unseen = {host.instance_id for host in waiting}
     lines = [
         f"{host.address} {line}"
         for host in hosts
-        if (folder / host.instance_id).exists()
+        if host.instance_id not in unseen
         for line in (folder / host.instance_id).read_text().splitlines()
     ]
     # Hosts that this call did not name keep their lines.

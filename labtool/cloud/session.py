@@ -75,12 +75,13 @@ class Session:
         import botocore.session
         from botocore.config import Config
 
-        from labtool.cloud import answers
+        from labtool.cloud import answers, model
 
         if self._core is None:
             with told_clearly("reading the AWS settings"):
                 core = botocore.session.get_session()
                 core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=answers.timestamp)
+                model.shorten(core.get_component("data_loader"))
                 core.set_config_variable("region", self.target.region)
                 if self.target.access_key and self.target.secret_key:
                     core.set_credentials(self.target.access_key, self.target.secret_key)

@@ -13,8 +13,9 @@ from labtool import ssh
 from labtool.collect import remote
 from labtool.dataset import manifest
 from labtool.dataset.observer import FOLDER
-from labtool.dataset.run import Missing, RunDirectory, write_text
+from labtool.dataset.run import Missing, RunDirectory
 from labtool.errors import LabtoolError
+from labtool.files import write_text
 from labtool.topology import Host
 
 WHAT = "the collectors' cost at the window's start"

@@ -6,7 +6,6 @@ runs/<lab>/latest → the newest
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from labtool.errors import DataError
+from labtool.files import write_text
 
 
 class Record(BaseModel):
@@ -171,16 +171,3 @@ class RunDirectory:
     def write(self, record: RunRecord) -> None:
         """Write run.json as a whole or not at all."""
         write_text(self.path / "run.json", record.model_dump_json(indent=2) + "\n")
-
-
-def write_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace `path` with `text` in one step, so that a crash leaves the old or the new file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.touch(mode=mode)
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Replace `path` with `value` as JSON."""
-    write_text(path, json.dumps(value, indent=2, default=str) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,12 +104,3 @@ class Layout:
     def instance(self, instance_id: str) -> InstanceFolder:
         """Return an instance's folder (it may not exist)."""
         return InstanceFolder(self.folder / "instances" / instance_id)
-
-
-def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace `path` by `content` so that a reader, or a crash, sees the old or the new, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    partial.replace(path)

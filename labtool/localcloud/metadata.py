@@ -21,9 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 from moto.backends import get_backend
 
+from labtool.files import write_bytes
 from labtool.localcloud import metadata_tree
 from labtool.localcloud.ec2_backend import LabEC2Backend
-from labtool.localcloud.layout import write_atomically
 from labtool.localcloud.role_credentials import RoleCredentials
 
 TOKEN_PATH = "/latest/api/token"  # noqa: S105 -- a path, no password
@@ -73,7 +73,7 @@ def token_key(file: Path) -> bytes:
         return file.read_bytes()
     except FileNotFoundError:
         key = os.urandom(32)
-        write_atomically(file, key)
+        write_bytes(file, key, 0o600)
         return key
 
 

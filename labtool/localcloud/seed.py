@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from labtool.files import write_bytes
 from labtool.localcloud import user_data
-from labtool.localcloud.layout import write_atomically
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Seed:
 def write(folder: Path, seed: Seed) -> None:
     """Make the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "ssh_host_ed25519_key", seed.host_key, 0o600)
-    write_atomically(folder / "ssh_host_ed25519_key.pub", f"{seed.host_key_public}\n".encode(), 0o644)
+    write_bytes(folder / "ssh_host_ed25519_key", seed.host_key, 0o600)
+    write_bytes(folder / "ssh_host_ed25519_key.pub", f"{seed.host_key_public}\n".encode(), 0o644)
     if seed.authorized_key is not None:
         public = seed.authorized_key
         line = public if isinstance(public, bytes) else str(public).encode()
-        write_atomically(folder / "authorized_keys", line.strip() + b"\n", 0o600)
+        write_bytes(folder / "authorized_keys", line.strip() + b"\n", 0o600)
     _write_user_data(folder, seed.user_data)
     for name, content in (("endpoint", seed.endpoint), ("apt-cache", seed.apt_cache)):
         if content:
-            write_atomically(folder / name, f"{content}\n".encode(), 0o644)
+            write_bytes(folder / name, f"{content}\n".encode(), 0o644)
 
 
 def _write_user_data(folder: Path, content: bytes) -> None:
@@ -45,7 +45,7 @@ def _write_user_data(folder: Path, content: bytes) -> None:
     with suppress(user_data.WrongValueError):
         script = user_data.plain_script(content)
         if script is not None:
-            write_atomically(folder / "user-data", script, 0o600)
+            write_bytes(folder / "user-data", script, 0o600)
             return
     plan = json.dumps(user_data.plan(content).document())
-    write_atomically(folder / "first-boot.json", plan.encode(), 0o600)
+    write_bytes(folder / "first-boot.json", plan.encode(), 0o600)

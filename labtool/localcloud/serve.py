@@ -15,9 +15,10 @@ from typing import Any
 
 from labtool.config import LocalSettings
 from labtool.errors import LocalCloudError
+from labtool.files import write_bytes
 from labtool.localcloud import engine as engines
 from labtool.localcloud import image, inherit, network
-from labtool.localcloud.layout import Layout, write_atomically
+from labtool.localcloud.layout import Layout
 from labtool.localcloud.lxcfs import Lxcfs
 from labtool.localcloud.lxcfs import available as lxcfs_available
 
@@ -37,7 +38,7 @@ def serve(settings: LocalSettings) -> None:
     began = time.time()
     layout = Layout(settings)
     layout.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(layout.settings_file, settings.model_dump_json().encode(), 0o644)
+    write_bytes(layout.settings_file, settings.model_dump_json().encode(), 0o644)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -48,7 +49,7 @@ def serve(settings: LocalSettings) -> None:
     cloud = Cloud(settings, layout, began)
     cloud.start()
     # Written last: a pid file means that everything is there.
-    write_atomically(layout.pid, f"{os.getpid()}\n".encode(), 0o644)
+    write_bytes(layout.pid, f"{os.getpid()}\n".encode(), 0o644)
     log.info("ready after %.1f s", time.time() - began)
     stop.wait()
     log.info("stopping; hosts stay")

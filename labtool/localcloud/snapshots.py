@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from labtool.localcloud.layout import write_atomically
+from labtool.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class _Service:
                 upto = self._asked
             with guard or contextlib.nullcontext():
                 content = self._dump()
-            write_atomically(self._file, content)
+            write_bytes(self._file, content, 0o600)
             self._saved = upto
 
 
@@ -179,7 +179,7 @@ class _Pickler(pickle.Pickler):
         file = self._blobs / name
         if not file.exists():
             self._blobs.mkdir(exist_ok=True)
-            write_atomically(file, obj)
+            write_bytes(file, obj, 0o600)
         return name
 
 

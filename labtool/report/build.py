@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labtool.dataset.run import RunDirectory, write_json, write_text
+from labtool.dataset.run import RunDirectory
+from labtool.files import write_json, write_text
 
 if TYPE_CHECKING:
     from labtool.analysis.analyse import Analysis

@@ -112,6 +112,13 @@ def test_kept_up_on_average_is_said_as_that():
     assert "for 60 s of 5 min the rate was below 90 % of it" in found.verdict.sentence
 
 
+@pytest.mark.parametrize(("lines", "label"), [(2, "Kept up"), (3, "Kept up on average")])
+def test_a_standstill_that_was_made_up_for_is_said(lines, label):
+    rates = np.full(60, 10_000.0)
+    rates[10 : 10 + lines], rates[10 + lines : 10 + 2 * lines] = 0.0, 20_000.0
+    assert said(clients=(client(rates),)).verdict.label == label
+
+
 def test_a_full_machine_is_named_instead_of_a_hosts_own_resource():
     full = record(cloud="local", machine={"cpu_full": "0.990", "cpu_busy": "0.999"})
     assert said(record=full).verdict.sentence == (

@@ -60,12 +60,12 @@ def test_deploy_tells_people_the_same(told, nothing_starts):
 
 
 @pytest.mark.usefixtures("kafka")
-def test_what_there_is_is_counted(told, aws):
+def test_what_there_is_is_counted(told, account, aws):
     before = aws.ec2.describe_instances()["Reservations"]
     plan = json.loads(told("up", "kafka=3", "--lab", "kafka", "--dry-run", "--json")[1])
     assert [host["name"] for host in plan["launch"]] == ["kafka-1", "kafka-2"]
     assert told("up", "--lab", "kafka", "--dry-run")[1] == "nothing to launch\n"
-    aws.ec2.stop_instances(InstanceIds=[before[0]["Instances"][0]["InstanceId"]])
+    account.stop(before[0]["Instances"][0]["InstanceId"])
     assert json.loads(told("up", "--lab", "kafka", "--dry-run", "--json")[1])["start"] == ["kafka-0"]
     assert len(aws.ec2.describe_instances()["Reservations"]) == 1
 

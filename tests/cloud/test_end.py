@@ -92,9 +92,9 @@ def test_everything_that_any_lab_has_is_found_with_its_price(session, aws):
     assert bill.of_hosts(found.labs[0], SHIPPED).usd_per_hour == pytest.approx(2 * (host + 20 * 0.08 / 730))
 
 
-def test_a_stopped_host_costs_its_disk(session, aws):
+def test_a_stopped_host_costs_its_disk(account, session, aws):
     lab = up(session, count=1)
-    session.ec2.stop_instances(InstanceIds=[lab.hosts[0].instance_id])
+    account.stop(lab.hosts[0].instance_id)
     aws.pass_time(30)
     assert bill.of_hosts(find.find_lab(session, "one"), SHIPPED).usd_per_hour == pytest.approx(20 * 0.08 / 730)
 

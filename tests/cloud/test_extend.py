@@ -47,9 +47,9 @@ def test_nobody_is_made_to_end_earlier(session, aws):
     assert find.find_lab(session, "one") == lab
 
 
-def test_a_stopped_host_cannot_be_extended_and_is_named(session, aws):
+def test_a_stopped_host_cannot_be_extended_and_is_named(account, session, aws):
     lab = lab_of(session)
-    session.ec2.stop_instances(InstanceIds=[lab.host("web-0").instance_id])
+    account.stop(lab.host("web-0").instance_id)
     aws.pass_time(30)
     now = find.find_lab(session, "one")
     done = extend.extend(session, now.hosts, clock.now() + timedelta(hours=5), timers(aws))

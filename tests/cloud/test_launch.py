@@ -159,17 +159,17 @@ def test_a_foreign_key_pair_is_refused(session, aws, tmp_path, monkeypatch):
         up(session, GroupSpec("kafka", 2, "t3.small"))
 
 
-def test_stopped_hosts_are_started(session, aws):
+def test_stopped_hosts_are_started(account, session, aws):
     first = up(session, GroupSpec("web", 2, "t3.small"))
-    session.ec2.stop_instances(InstanceIds=[h.instance_id for h in first])
+    account.stop(*(h.instance_id for h in first))
     second = up(session, GroupSpec("web", 2, "t3.small"))
     assert [h.instance_id for h in second] == [h.instance_id for h in first]
     assert all(h.running for h in second)
 
 
-def test_stopped_hosts_of_other_groups_are_not_waited_for(session, aws):
+def test_stopped_hosts_of_other_groups_are_not_waited_for(account, session, aws):
     lab = up(session, GroupSpec("db", 1, "t3.small"))
-    session.ec2.stop_instances(InstanceIds=[lab.hosts[0].instance_id])
+    account.stop(lab.hosts[0].instance_id)
     aws.pass_time(20)
     assert [h.state for h in up(session, GroupSpec("web", 1, "t3.small"))] == ["stopped", "running"]
 

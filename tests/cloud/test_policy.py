@@ -28,8 +28,9 @@ UPLOADS = {f"s3:{name}" for name in (
 DENIED = {"UnauthorizedOperation"}
 
 
-def live(session, aws, monkeypatch):
+def live(account, monkeypatch):
     """Type all there is to type, once; what goes wrong is found in `aws.refused`."""
+    session, aws = account.session, account.aws
     monkeypatch.setattr(extending, "over_ssh", lambda access: lambda host, expires: "")
     run(["up", "web=2", "--placement", "cluster", "--type", "m5.large", "--yes"])
     run(["up", "web=2", "load=1", "--spot", "--type", "t3.smal", "--yes"])  # misspelt
@@ -37,7 +38,7 @@ def live(session, aws, monkeypatch):
     stopped = next((i for i in aws.ec2.instances.values() if i.alive(aws.clock.elapsed)), None)
     if stopped:
         held, aws.policy = aws.policy, None  # by somebody else
-        session.ec2.stop_instances(InstanceIds=[stopped.id])
+        account.stop(stopped.id)
         aws.pass_time(60)
         aws.policy = held
         run(["up"])
@@ -75,7 +76,7 @@ def lived(account, session, labtool, monkeypatch, tmp_path, capfd):
         account.reset(Aws(VirtualClock()))
         install(account.aws, monkeypatch.setattr)
         account.aws.policy = policy and Policy(policy)
-        live(session, account.aws, monkeypatch)
+        live(account, monkeypatch)
         capfd.readouterr()
         return account.aws
 

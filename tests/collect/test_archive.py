@@ -7,7 +7,6 @@ import io
 import os
 import random
 import tarfile
-import threading
 import time
 
 import pytest
@@ -139,19 +138,16 @@ def test_a_large_file_comes_in_parts_and_is_one_again(machine, tmp_path, monkeyp
     assert (tmp_path / "out" / "metrics" / str(numbers)[1:]).read_bytes() == content
 
 
-def test_a_line_that_is_being_written_is_waited_for(machine, tmp_path):
+def test_a_line_that_is_being_written_is_waited_for(machine, tmp_path, monkeypatch):
     log = machine.write("a.log", b"one\nhalf", modified=time.time())
     machine.declare(f"file {log}\n")
 
-    def finish():
-        time.sleep(0.15)
+    def finish(_):
         with log.open("ab") as file:
             file.write(b" and half\nthe next")
 
-    writer = threading.Thread(target=finish)
-    writer.start()
+    monkeypatch.setattr(machine.collector.time, "sleep", finish)
     sent = machine.send(since=time.time() - 60, until=time.time())
-    writer.join()
     unpacked(sent, tmp_path / "out")
     assert received(tmp_path / "out", log) == b"one\nhalf and half\n"
 

@@ -287,7 +287,7 @@ def test_cpu_utilisation_agrees_with_sadc_in_the_host(cloud, busy):
     assert len(inside) >= 55
     mean = sum(inside) / len(inside)
     print(f"outside {outside['Average']:.1f} %, inside {mean:.1f} %")
-    assert 15 < mean <= 100
+    assert 4 < mean <= 100, "more than a host that idles, however little the machine has to give"
     assert outside["Average"] == pytest.approx(mean, abs=4)
 
 

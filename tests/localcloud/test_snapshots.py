@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from labtool.files import write_bytes
 from labtool.localcloud import snapshots
-from labtool.localcloud.layout import write_atomically
 from labtool.localcloud.snapshots import _Service
 
 
@@ -99,8 +99,8 @@ def test_requests_that_arrive_during_a_save_share_the_next(tmp_path):
 
 def test_a_failed_write_leaves_the_old_state(tmp_path, monkeypatch):
     target = tmp_path / "state"
-    write_atomically(target, b"old")
+    write_bytes(target, b"old", 0o600)
     monkeypatch.setattr("os.open", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
-        write_atomically(target, b"new")
+        write_bytes(target, b"new", 0o600)
     assert target.read_bytes() == b"old"

@@ -28,6 +28,7 @@ def test_isolated_controller(lab_hosts, ansible, tmp_path):
         kafka_version="3.9.2",
         kafka_cluster_id="iJIkuUBvTFCTNYwmX2oFDw",
         kafka_heap_mb=384,
+        kafka_java_options="-XX:TieredStopAtLevel=1",
     )
     playbook = ansible.play(PLAYBOOK)
     ansible.run(playbook, strategy=MITOGEN)

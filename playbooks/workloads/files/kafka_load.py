@@ -24,7 +24,7 @@ from load_unit import Driver, note
 
 UNIT = "labtool-kafka-load.service"
 START_S = 30.0  # a tool's JVM, and a consumer's joining of its group, may take this long before they count as begun
-GRACE_S = 15.0  # a throttled producer that fell behind gets this long to finish and print its percentiles
+GRACE_S = 30.0  # a throttled producer that fell behind gets this long to finish and print its percentiles
 DRAIN_S = 3.0  # what consumers get to read the last records
 JAVA_OPTIONS = "-Xms256m -Xmx256m -XX:+UseSerialGC -XX:+AlwaysPreTouch"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 from fake.aws import Aws, connect
-from labtool.cloud import wait
+from labtool.cloud import model, wait
 from labtool.cloud.session import Session, Target
 
 
@@ -17,6 +18,14 @@ class Account:
         self.session = Session(target)
         self.aws = Aws()
         self._quotas = connect(self.session, lambda: self.aws)
+        console = Session(target)
+        connect(console, lambda: self.aws)
+        with mock.patch.object(model, "shorten"):
+            self._console = console.ec2
+
+    def stop(self, *ids: str) -> None:
+        """Stop instances as somebody else: labtool does not."""
+        self._console.stop_instances(InstanceIds=list(ids))
 
     def reset(self, aws: Aws) -> None:
         """Let `aws` answer from now on, with clients that have not retried anything yet."""
