@@ -166,6 +166,32 @@ class ObserverCost:
     bytes_sent: float | None
 
 
+@dataclass(frozen=True)
+class LogFile:
+    """A log of a service: `lines` and what follows are None where it could not be read as text."""
+
+    host: str
+    service: str
+    source: str
+    file: str  # in the run's directory
+    bytes: float | None
+    lines: int | None
+    warnings: int | None
+    errors: int | None
+
+
+@dataclass(frozen=True)
+class LogMessage:
+    """A warning or error of a service on a host; `first` is in s of the window, None where it has no time."""
+
+    host: str
+    service: str
+    level: str
+    message: str
+    times: int
+    first: float | None
+
+
 WHOLE = "without the warm-up"
 
 
@@ -332,6 +358,8 @@ class RunData:
     events: tuple[Event, ...] = ()
     clocks: tuple[ClockReading, ...] = ()
     observers: tuple[ObserverCost, ...] = ()
+    logs: tuple[LogFile, ...] = ()
+    messages: tuple[LogMessage, ...] = ()
     spark: tuple[Application, ...] = ()  # those that ran a task
     present: frozenset[str] = frozenset()  # the tables that could be read
     unreadable: tuple[Missing, ...] = ()

@@ -25,6 +25,8 @@ from labtool.analysis.data import (
     Event,
     Floats,
     Labelled,
+    LogFile,
+    LogMessage,
     ObserverCost,
     RunData,
     Series,
@@ -56,6 +58,8 @@ def load(directory: RunDirectory) -> RunData:
     events = reader.attempt("timeline", lambda: _events(reader, since)) or ()
     clocks = reader.attempt("clock", lambda: _clocks(reader, since)) or ()
     observers = reader.attempt("observer", lambda: _observers(reader)) or ()
+    logs = reader.attempt("logs", lambda: _logs(reader)) or ()
+    messages = reader.attempt("log_messages", lambda: _messages(reader, since)) or ()
     spark = reader.attempt("spark_tasks", lambda: applications(reader, since)) or ()
     found, disks = reader.attempt("host_metrics", lambda: _signals(reader, since, length)) or ({}, {})
     reader.close()
@@ -82,6 +86,8 @@ def load(directory: RunDirectory) -> RunData:
         events=events,
         clocks=clocks,
         observers=observers,
+        logs=logs,
+        messages=messages,
         spark=spark,
         present=frozenset(reader.present),
         unreadable=tuple(reader.unreadable),
@@ -378,3 +384,32 @@ def _observers(reader: Reader) -> tuple[ObserverCost, ...]:
         )
         for row in records(rows)
     )
+
+
+def _logs(reader: Reader) -> tuple[LogFile, ...]:
+    def whole(value: float | None) -> int | None:
+        return None if value is None else int(value)
+
+    rows = reader.query("SELECT * FROM logs ORDER BY service, host, source")
+    return tuple(
+        LogFile(
+            host=row["host"],
+            service=row["service"],
+            source=row["source"],
+            file=row["file"],
+            bytes=row["bytes"],
+            lines=whole(row["lines"]),
+            warnings=whole(row["warnings"]),
+            errors=whole(row["errors"]),
+        )
+        for row in records(rows)
+    )
+
+
+def _messages(reader: Reader, since: float) -> tuple[LogMessage, ...]:
+    rows = reader.query(
+        'SELECT host, service, level, message, times, epoch("first") - ? AS "first" FROM log_messages'
+        " ORDER BY service, level, \"first\" NULLS LAST, host, message",
+        (since,),
+    )
+    return tuple(LogMessage(**(row | {"times": int(row["times"])})) for row in records(rows))

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labtool.dataset import clock, cloudwatch, observer, parsers, sysstat, tables
+from labtool.dataset import clock, cloudwatch, logs, observer, parsers, sysstat, tables
 from labtool.dataset.run import Missing, RunDirectory, RunRecord
 from labtool.dataset.schema import TABLES
 from labtool.errors import DataError
@@ -84,6 +84,7 @@ def build_tables(directory: RunDirectory, *, workload: Path | None = None, stack
     rows, found = observer.rows(directory.logs, directory.raw, start, end)
     missing += found
     tables.write(directory.tables, "observer", rows)
+    missing += _logs(source)
     missing += _parsed(source, workload, stack)
     return missing
 
@@ -193,6 +194,15 @@ def _cloudwatch(source: Source) -> list[Missing]:
             for host in source.record.hosts
             if host.name not in seen
         ]
+    return missing
+
+
+def _logs(source: Source) -> list[Missing]:
+    middle = source.start + (source.end - source.start) / 2
+    ahead = {host: source.offset(host, middle) for host in source.offsets}
+    files, messages, missing = logs.rows(source.directory.logs, source.start, source.end, ahead)
+    tables.write(source.directory.tables, "logs", files)
+    tables.write(source.directory.tables, "log_messages", messages)
     return missing
 
 

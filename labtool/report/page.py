@@ -14,7 +14,7 @@ from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import RunData
 from labtool.analysis.model import Finding, Headline, Verdict
 from labtool.dataset.run import RunDirectory
-from labtool.report import stages, tables
+from labtool.report import logs, stages, tables
 from labtool.report.figure import Figure
 from labtool.report.tables import Table
 
@@ -91,7 +91,7 @@ def facts(data: RunData) -> list[tuple[str, str]]:
     if kinds:
         found.append(("Hosts", ", ".join(f"{n} × {group} ({kind})" for (group, kind), n in kinds.items())))
     if record.workload:
-        shown = [(key, value) for key, value in record.workload_options.items() if value is not None][:5]
+        shown = [(key, value) for key, value in record.workload_options.items() if tables.given(value)][:5]
         options = ", ".join(f"{key.replace('_', ' ')} {tables.plain(value)}" for key, value in shown)
         found.append(("Workload", f"{record.workload}" + (f" ({options})" if options else "")))
     if data.length_s > 0:
@@ -181,6 +181,14 @@ def sections(data: RunData, analysis: Analysis, by_name: dict[str, Figure], run:
             drawn("service"),
             some(tables.service(data)),
             "The service left no metrics.",
+        ),
+        Section(
+            "logs",
+            "What the services logged",
+            "Service logs",
+            (),
+            some(logs.messages(data), *logs.files(data)),
+            "No service left a log.",
         ),
         Section(
             "timeline",

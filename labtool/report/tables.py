@@ -281,8 +281,9 @@ def stages(data: RunData) -> Table | None:
 
 
 def settings(title: str, name: str, values: Any) -> Table | None:
-    """Keys and values as they were set."""
-    rows = [(Cell(str(key).replace("_", " ")), Cell(_setting(str(key), value))) for key, value in values.items()]
+    """Keys and values as they were set; what was not set is left out."""
+    shown = {str(key): value for key, value in values.items() if given(value)}
+    rows = [(Cell(key.replace("_", " ")), Cell(_setting(key, value))) for key, value in shown.items()]
     return replace(tabled(name, title, ("setting", "value"), rows, ()), sortable=False) if rows else None
 
 
@@ -299,10 +300,13 @@ def artifacts(data: RunData) -> Table | None:
     return tabled("artifacts", "Artifacts and their SHA-512", ("file", "SHA-512"), rows, ()) if rows else None
 
 
+def given(value: Any) -> bool:
+    """Return True where a setting has a value."""
+    return value is not None and value not in ("", [], ())
+
+
 def plain(value: Any) -> str:
     """Return a setting's value as text."""
-    if value is None or value == "":
-        return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):

@@ -77,7 +77,7 @@ def test_the_first_screen_answers_before_any_figure(text):
 
 
 def test_sections_come_in_the_order_a_person_asks(text):
-    order = ["findings", "load", "latency", "busy", "hosts", "cloudwatch", "service", "timeline", "settings"]
+    order = ["findings", "load", "latency", "busy", "hosts", "cloudwatch", "service", "logs", "timeline", "settings"]
     assert re.findall(r'<section id="(\w+)">', text) == order
 
 
@@ -186,7 +186,7 @@ def test_a_run_that_has_nothing(tmp_path):
     run.write(RunRecord(name="x", lab="demo", cloud="local", region="us-east-1", started=sample_run.START))
     text = report_of(run)
     assert "This run says nothing about the system" in text
-    assert text.count('class="empty"') == 7
+    assert text.count('class="empty"') == 8
     assert Page(text).open == []
 
 
