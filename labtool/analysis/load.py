@@ -409,7 +409,7 @@ def _logs(reader: Reader) -> tuple[LogFile, ...]:
 def _messages(reader: Reader, since: float) -> tuple[LogMessage, ...]:
     rows = reader.query(
         'SELECT host, service, level, message, times, epoch("first") - ? AS "first" FROM log_messages'
-        " ORDER BY service, level, \"first\" NULLS LAST, host, message",
+        ' ORDER BY service, level, "first" NULLS LAST, host, message',
         (since,),
     )
     return tuple(LogMessage(**(row | {"times": int(row["times"])})) for row in records(rows))

@@ -107,7 +107,7 @@ def test_one_that_ended_well_has_no_cause_and_its_losses_are_notes(driver):
 def test_a_deadline_says_what_it_waited_for(driver):
     late = job(driver, ended_by="deadline", exit_code=143)
     assert driver.cause_of("", "", late) == "it had not ended after 60 s and was ended"
-    assert driver.cause_of(WAITS, "", late).endswith("no worker had the cores and the memory that it wants")
+    assert driver.cause_of(WAITS, "", late).endswith("no worker has the cores and the memory that it wants")
     assert driver.cause_of(WORKER, "", late).endswith(
         "executor 1 on 198.18.16.6 was lost: worker lost: 198.18.16.6:7078 gone"
     )
@@ -126,7 +126,7 @@ def test_one_that_does_not_end_is_ended_with_all_that_it_started(driver, tmp_pat
     plan, submitted = waiting(driver, tmp_path, monkeypatch, program, 0.3)
     began = time.monotonic()
     before = signal.getsignal(signal.SIGTERM)
-    driver.run(plan, submitted)
+    driver.run(plan, submitted, "http://127.0.0.1:1/json/")
     signal.signal(signal.SIGTERM, before)
     assert submitted.ended_by == "deadline" and submitted.exit_code == -signal.SIGKILL
     assert time.monotonic() - began < 5
@@ -135,6 +135,59 @@ def test_one_that_does_not_end_is_ended_with_all_that_it_started(driver, tmp_pat
         assert time.monotonic() - began < 20
     known = json.loads((tmp_path / "job.json").read_text())
     assert known["started_us"] and known["deadline_s"] == 0.3
+
+
+def master(cores=0, worker="ALIVE", **others):
+    apps = [{"id": "app-2", "cores": cores}, *({"id": one, "cores": held} for one, held in others.items())]
+    return {"activeapps": apps, "workers": [{"state": "DEAD"}, {"state": worker}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "why"),
+    [
+        (master(), "", ""),  # between two executors, or it has not begun
+        (master(), WAITS, "no worker has the cores and the memory that it wants"),
+        (master(other=2), WAITS, ""),  # its turn will come
+        (master(worker="DEAD"), "", "every worker was lost"),
+        (master(cores=2, worker="DEAD"), "", ""),
+        ({"activeapps": [{"id": "app-1", "cores": 0}], "workers": []}, WAITS, ""),  # it is no more of Spark's
+    ],
+)
+def test_one_that_waits_in_vain_is_seen(driver, tmp_path, monkeypatch, answer, said, why):
+    (tmp_path / "driver.err").write_text(said)
+    monkeypatch.setattr(driver, "ask", lambda *_: answer)
+    assert driver.Watch("", ("app-1",), tmp_path / "driver.err").stranded() == why
+
+
+def test_it_is_given_up_only_after_a_while_in_which_nobody_came_back(driver, tmp_path, monkeypatch):
+    now = iter([0.0, 40.0, 50.0, 59.0, 70.0, 118.0, 119.0])
+    answers = iter([master(worker="DEAD")] * 2 + [OSError()] + [master(worker="DEAD")] * 4)
+
+    def ask(*_):
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(driver, "ask", ask)
+    monkeypatch.setattr(driver.time, "monotonic", lambda: next(now))
+    watch = driver.Watch("", (), tmp_path / "driver.err")
+    assert [watch.given_up() for _ in range(7)] == [""] * 6 + ["every worker was lost"]
+
+
+def test_one_that_waits_in_vain_is_ended_and_says_why(driver, tmp_path, monkeypatch):
+    plan, submitted = waiting(driver, tmp_path, monkeypatch, "exec sleep 60", 50)
+    monkeypatch.setattr(driver, "ask", lambda *_: master(worker="DEAD"))
+    monkeypatch.setattr(driver, "LOOK_S", 0.02)
+    monkeypatch.setattr(driver, "STRANDED_S", 0.04)
+    before = signal.getsignal(signal.SIGTERM)
+    driver.run(plan, submitted, "")
+    signal.signal(signal.SIGTERM, before)
+    assert submitted.ended_by == "stranded" and submitted.exit_code == -signal.SIGTERM
+    assert driver.cause_of(WORKER, "", submitted) == (
+        "every worker was lost, and so it was ended after 0 s: "
+        "executor 1 on 198.18.16.6 was lost: worker lost: 198.18.16.6:7078 gone"
+    )
 
 
 def test_a_cluster_that_cannot_take_it_is_told(driver, tmp_path):

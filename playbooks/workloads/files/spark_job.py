@@ -21,6 +21,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from load_unit import Driver, note
 
 UNIT = "labtool-spark-load.service"
 GRACE_S = 10.0  # an application that is told to end gets this long to write the end of its event log
+LOOK_S = 5.0  # the master is asked this often whether the application can go on
+STRANDED_S = 60.0  # one that has no worker to go on with is ended after this, which a worker that restarts needs
 HISTORY_S = 60.0  # a history server reads the event logs of a run in seconds; what takes longer is left out
 CLUSTER = Path("/etc/spark/cluster")
 HOME = "/var/lib/spark"
@@ -49,7 +52,7 @@ class Job:
     started_us: int = 0
     ended_us: int = 0
     exit_code: int | None = None
-    ended_by: str = ""  # deadline or interruption; '' where it ended by itself
+    ended_by: str = ""  # deadline, interruption or stranded; '' where it ended by itself
     cause: str = ""  # why it failed, a sentence; '' where it did not
     notes: list[str] = field(default_factory=list)  # what went wrong and was mended, and what is missing
     applications: list[str] = field(default_factory=list)
@@ -73,9 +76,14 @@ def ask(url: str, timeout: float = 10.0) -> Any:
         return json.load(answer)
 
 
+def page_of(known: dict[str, str]) -> str:
+    """Return where the master says what it has."""
+    return f"http://{known['master_address']}:{known['master_ui_port']}/json/"
+
+
 def capacity(known: dict[str, str]) -> dict[str, Any]:
     """Return how many workers, cores and MiB the master has; a `SystemExit` where it cannot take an application."""
-    page = f"http://{known['master_address']}:{known['master_ui_port']}/json/"
+    page = page_of(known)
     try:
         answer = ask(page)
     except (OSError, ValueError) as error:
@@ -88,7 +96,7 @@ def capacity(known: dict[str, str]) -> dict[str, Any]:
         "workers": len(workers),
         "cores": sum(one["cores"] for one in workers),
         "memory_mb": sum(one["memory"] for one in workers),
-        "others": [one["name"] for one in answer["activeapps"]],
+        "others": {one["id"]: one["name"] for one in answer["activeapps"]},
     }
 
 
@@ -157,8 +165,61 @@ def end(process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def run(plan: Plan, job: Job) -> None:
-    """Run the application to its end, its deadline, or SIGTERM."""
+STARVED = "Initial job has not accepted any resources"
+WANTED = "no worker has the cores and the memory that it wants"
+
+
+@dataclass
+class Watch:
+    """Asks the master whether the application still can go on: Spark itself would wait for a worker forever."""
+
+    page: str
+    others: Collection[str]  # ids of the applications that were there before
+    said: Path  # the driver's log
+    since: float | None = None  # when it was first seen stranded
+
+    def stranded(self) -> str:
+        """Return what it waits for in vain at this moment; '' where it does not, or where the master does not say."""
+        try:
+            answer = ask(self.page, LOOK_S)
+        except (OSError, ValueError):
+            return ""  # its executors go on without a master
+        mine = [one for one in answer["activeapps"] if one["id"] not in self.others]
+        if not mine or any(one["cores"] for one in answer["activeapps"]):
+            return ""
+        if not any(one["state"] == "ALIVE" for one in answer["workers"]):
+            return "every worker was lost"
+        return WANTED if STARVED in self.said.read_text(errors="replace") else ""
+
+    def given_up(self) -> str:
+        """Return why it is to be ended; '' as long as it may go on."""
+        why, now = self.stranded(), time.monotonic()
+        if not why:
+            self.since = None
+            return ""
+        self.since = now if self.since is None else self.since
+        return why if now - self.since >= STRANDED_S else ""
+
+
+def wait(process: subprocess.Popen[bytes], job: Job, watch: Watch) -> None:
+    """Wait for the application's end, and say in the job why it must be ended where it does not come to one."""
+    until = time.monotonic() + job.deadline_s
+    while True:
+        try:
+            process.wait(max(min(LOOK_S, until - time.monotonic()), 0.0))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= until:
+                job.ended_by = "deadline"
+                return
+            if why := watch.given_up():
+                job.ended_by, job.cause = "stranded", why
+                return
+        else:
+            return
+
+
+def run(plan: Plan, job: Job, page: str) -> None:
+    """Run the application to its end, its deadline, or SIGTERM; the master at `page` says whether it can go on."""
     output = Path(plan["output"])
     with (output / "driver.out").open("wb") as out, (output / "driver.err").open("wb") as err:
         job.started_us = time.time_ns() // 1000
@@ -166,9 +227,7 @@ def run(plan: Plan, job: Job) -> None:
         job.keep(output)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            process.wait(job.deadline_s)
-        except subprocess.TimeoutExpired:
-            job.ended_by = "deadline"
+            wait(process, job, Watch(page, job.cluster.get("others", ()), output / "driver.err"))
         except KeyboardInterrupt:
             job.ended_by = "interruption"
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -210,9 +269,10 @@ def cause_of(said: str, printed: str, job: Job) -> str:
     if job.ended_by == "interruption":
         return ""
     lost = lost_executors(said)
+    if job.ended_by == "stranded":
+        return f"{job.cause}, and so it was ended after {STRANDED_S:.0f} s" + (f": {lost[-1]}" if lost else "")
     if job.ended_by == "deadline":
-        waits = "Initial job has not accepted any resources" in said and "Starting task" not in said
-        why = "no worker had the cores and the memory that it wants" if waits else (lost or [""])[-1]
+        why = WANTED if STARVED in said and "Starting task" not in said else (lost or [""])[-1]
         return f"it had not ended after {job.deadline_s:.0f} s and was ended" + (f": {why}" if why else "")
     if job.exit_code == 0:
         return ""
@@ -335,8 +395,8 @@ def clients_of(plan: Plan) -> int:
     shutil.chown(events, plan["user"])
     job = Job(plan["name"], command_of(plan, there), plan["deadline_s"], there)
     if there["others"]:
-        job.notes.append(f"it shares the cluster with {', '.join(there['others'])}")
-    run(plan, job)
+        job.notes.append(f"it shares the cluster with {', '.join(there['others'].values())}")
+    run(plan, job, page_of(known))
     said = (output / "driver.err").read_text(errors="replace")
     job.applications = logged(events)
     job.cause = cause_of(said, (output / "driver.out").read_text(errors="replace"), job)
