@@ -346,6 +346,7 @@ class RunData:
     hosts: tuple[str, ...]
     signals: Mapping[str, Mapping[str, Series]] = field(default_factory=dict)  # host → signal → values
     disks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host → the devices its disk signals sum
+    machine: Series = EMPTY  # how busy the controller's processors were, 0…1
     cloudwatch: tuple[Labelled, ...] = ()
     service: tuple[Labelled, ...] = ()
     clients: tuple[Client, ...] = ()

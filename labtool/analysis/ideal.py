@@ -9,7 +9,9 @@ and never below the ideal times that are left.
 
 The work comes from the hosts' counters over the stage's time; of stages that ran beside each other each gets its share
 by the time of its tasks. For a stage too short for that it comes from the tasks' own metrics, which leave out Python
-workers and all of the disk.
+workers and all of the disk. What a host may use of its processors is what was not stolen from it: a burstable type
+without credits, or a guest of a full machine, has so much less. Where one machine carries all hosts, its processors
+are a resource too, which more cores or workers do not add to.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ class Ideal:
     from_hosts: bool
     busy_slots: float  # share of the slots' time with a task in it
     off_s: float  # the ideal times can be off by so much: the sampling step at both edges
+    machine_s: float | None = None  # on the processors of the one machine that carries all hosts
 
     def of(self, resource: str) -> float | None:
         """Return the ideal time on one of `RESOURCES`."""
@@ -70,8 +73,8 @@ class Ideal:
 
     @property
     def crowded(self) -> bool:
-        """True where its hosts' processors were full."""
-        return self.from_hosts and self.took_s > 0 and self.cpu_s >= CROWDED * self.took_s
+        """True where its hosts' processors were full, or those of the machine that carries them."""
+        return self.from_hosts and self.took_s > 0 and max(self.cpu_s, self.machine_s or 0.0) >= CROWDED * self.took_s
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def _of_stage(data: RunData, application: Application, i: int, start: float, end
     cpu = _busy(data, hosts, "cpu", start, end)
     if cpu is None:
         return ideal
+    machine = covered(data.machine, start, end) if data.record.cloud == "local" else None
     disk = _busy(data, hosts, "disk", start, end)
     step = max(data.signal(host, "cpu").step for host in hosts)
     return replace(
@@ -127,16 +131,18 @@ def _of_stage(data: RunData, application: Application, i: int, start: float, end
         network_s=_network_of_hosts(data, hosts, start, end, share) or ideal.network_s,
         from_hosts=True,
         off_s=step,
+        machine_s=None if machine is None else machine * took,
     )
 
 
 def crowded_stages(data: RunData, application: Application, found: Sequence[Ideal]) -> frozenset[int]:
     """Return the stages in which tasks may have waited for a processor.
 
-    Their hosts' CPUs were full or left no counters, or the machine that carries all hosts was full.
+    Their hosts' CPUs were full or left no counters, or the machine that carries all hosts was full: then, or, where
+    it is not known when, at all.
     """
     full = data.record.cloud == "local" and (machine_share(data, "cpu_full") or 0.0) >= MACHINE_FULL
-    spare = {one.stage for one in found if one.from_hosts and not one.crowded and not full}
+    spare = {one.stage for one in found if one.from_hosts and not one.crowded and not (full and one.machine_s is None)}
     return frozenset(range(len(application.stages))) - spare
 
 
@@ -157,11 +163,19 @@ def covered(series: Series, start: float, end: float) -> float | None:
 
 def _busy(data: RunData, hosts: Sequence[str], name: str, start: float, end: float) -> float | None:
     """Return the mean utilisation of a resource over hosts, weighed by their processors; None where one is silent."""
-    found = [covered(data.signal(host, name), start, end) for host in hosts]
+    found = [covered(used(data, host) if name == "cpu" else data.signal(host, name), start, end) for host in hosts]
     if not found or any(value is None for value in found):
         return None
     weights = [_vcpus(data, host) if name == "cpu" else 1.0 for host in hosts]
     return float(np.average([value or 0.0 for value in found], weights=weights))
+
+
+def used(data: RunData, host: str) -> Series:
+    """Return which share of the processor time that a host could have it used: of what was not stolen from it."""
+    cpu, stolen = data.signal(host, "cpu"), data.signal(host, "cpu_steal")
+    if len(stolen) != len(cpu):
+        return cpu
+    return Series(cpu.t, np.clip(cpu.v / np.maximum(1.0 - stolen.v, 1e-3), 0.0, 1.0))
 
 
 def _vcpus(data: RunData, host: str) -> float:
@@ -223,7 +237,9 @@ def predictions(
         # No stage is faster than what is left of its ideal times.
         short = 0.0
         for one in found:
-            floor = max((value * left.get(name, 1.0) for name in RESOURCES if (value := one.of(name))), default=0.0)
+            known = [value * left.get(name, 1.0) for name in RESOURCES if (value := one.of(name))]
+            # What one machine has to compute it has to compute, on however many hosts.
+            floor = max([*known, one.machine_s or 0.0])
             short += max(0.0, min(floor, one.took_s) - float(made.stage_length[one.stage]))
         return (made.length + short) * scale
 

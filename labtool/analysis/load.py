@@ -18,6 +18,7 @@ import numpy as np
 from labtool.analysis import signals
 from labtool.analysis.application import applications
 from labtool.analysis.data import (
+    EMPTY,
     Client,
     ClientSummary,
     ClockReading,
@@ -58,6 +59,7 @@ def load(directory: RunDirectory) -> RunData:
     events = reader.attempt("timeline", lambda: _events(reader, since)) or ()
     clocks = reader.attempt("clock", lambda: _clocks(reader, since)) or ()
     observers = reader.attempt("observer", lambda: _observers(reader)) or ()
+    machine = reader.attempt("machine", lambda: _machine(reader, since)) or EMPTY
     logs = reader.attempt("logs", lambda: _logs(reader)) or ()
     messages = reader.attempt("log_messages", lambda: _messages(reader, since)) or ()
     spark = reader.attempt("spark_tasks", lambda: applications(reader, since)) or ()
@@ -74,6 +76,7 @@ def load(directory: RunDirectory) -> RunData:
         hosts=_hosts(record, found),
         signals=found,
         disks=disks,
+        machine=machine,
         cloudwatch=cloudwatch,
         service=service,
         clients=clients,
@@ -384,6 +387,11 @@ def _observers(reader: Reader) -> tuple[ObserverCost, ...]:
         )
         for row in records(rows)
     )
+
+
+def _machine(reader: Reader, since: float) -> Series:
+    rows = reader.query("SELECT epoch(time) - ? AS t, busy AS v FROM machine ORDER BY t", (since,))
+    return Series(_floats(rows["t"]), _floats(rows["v"]))
 
 
 def _logs(reader: Reader) -> tuple[LogFile, ...]:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labtool.dataset import clock, cloudwatch, logs, observer, parsers, sysstat, tables
+from labtool.dataset import clock, cloudwatch, logs, machine, observer, parsers, sysstat, tables
 from labtool.dataset.run import Missing, RunDirectory, RunRecord
 from labtool.dataset.schema import TABLES
 from labtool.errors import DataError
@@ -84,6 +84,7 @@ def build_tables(directory: RunDirectory, *, workload: Path | None = None, stack
     rows, found = observer.rows(directory.logs, directory.raw, start, end)
     missing += found
     tables.write(directory.tables, "observer", rows)
+    tables.write(directory.tables, "machine", machine.rows(directory.raw, start, end))
     missing += _logs(source)
     missing += _parsed(source, workload, stack)
     return missing

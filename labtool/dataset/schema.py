@@ -27,6 +27,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("unit", "string", "ratio, bytes, bytes/s, packets/s, ops/s, count, seconds"),
         Column("value", "double", ""),
     ),
+    "machine": (
+        Column("time", "timestamp", "end of the second it covers"),
+        Column("busy", "double", "share of the controller's CPU time: running something, or stolen"),
+        Column("stolen", "double", "of that: taken by other guests of the machine that it is a guest of"),
+    ),
     "cloudwatch": (
         Column("time", "timestamp", "start of the period, as CloudWatch says it"),
         Column("host", "string", "'' for a metric that names no host"),

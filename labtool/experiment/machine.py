@@ -11,9 +11,9 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+from labtool.dataset.machine import FILE, readings
 from labtool.dataset.run import RunDirectory
 
-FILE = "machine.csv"
 STAT = Path("/proc/stat")
 FULL = 0.95  # the share of a second's CPU time from which on something had to wait for a processor
 
@@ -31,8 +31,7 @@ class Use:
 def recorded(directory: RunDirectory) -> Iterator[None]:
     """Write this machine's CPU counters to `raw/machine.csv` once a second while the block runs.
 
-    Columns: seconds since the epoch; busy, all and stolen jiffies since boot (proc(5), /proc/stat). Without such a
-    file nothing is written.
+    The file is as `labtool.dataset.machine` reads it. A machine that does not count them has none.
     """
     done = threading.Event()
 
@@ -57,20 +56,17 @@ def recorded(directory: RunDirectory) -> Iterator[None]:
 
 def use(directory: RunDirectory, start: datetime, end: datetime) -> Use | None:
     """Return what this machine's processors did from `start` to `end`, None where it was not recorded."""
-    try:
-        lines = (directory.raw / FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    rows = [line.split(",") for line in lines]
-    rows = [row for row in rows if len(row) == 4]  # a line that a crash cut has fewer
-    readings = [(float(at), int(busy), int(total), int(stolen)) for at, busy, total, stolen in rows]
-    inside = [r for r in readings if start.timestamp() - 1 <= r[0] <= end.timestamp() + 1]
-    if len(inside) < 2 or inside[-1][2] <= inside[0][2]:
+    inside = [r for r in readings(directory.raw) if start.timestamp() - 1 <= r.time <= end.timestamp() + 1]
+    if len(inside) < 2 or inside[-1].total <= inside[0].total:
         return None
     first, last = inside[0], inside[-1]
-    full = sum(b[0] - a[0] for a, b in pairwise(inside) if b[1] - a[1] >= FULL * (b[2] - a[2]))
-    total = last[2] - first[2]
-    return Use(busy=(last[1] - first[1]) / total, stolen=(last[3] - first[3]) / total, full=full / (last[0] - first[0]))
+    full = sum(b.time - a.time for a, b in pairwise(inside) if b.busy - a.busy >= FULL * (b.total - a.total))
+    total = last.total - first.total
+    return Use(
+        busy=(last.busy - first.busy) / total,
+        stolen=(last.stolen - first.stolen) / total,
+        full=full / (last.time - first.time),
+    )
 
 
 def jiffies() -> tuple[int, int, int]:

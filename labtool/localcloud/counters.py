@@ -69,7 +69,7 @@ def count_disk(pid: int) -> None:
     folder = cgroup_folders(pid).get("blkio")
     if folder is None:
         return
-    for device in _disks():
+    for device in disks():
         try:
             (folder / "blkio.throttle.write_bps_device").write_text(f"{device} {_HIGH}\n")
         except OSError:
@@ -135,7 +135,7 @@ def _pairs(text: str) -> dict[str, int]:
     return {key: int(value) for key, value in (line.split() for line in text.splitlines())}
 
 
-def _disks() -> list[str]:
+def disks() -> list[str]:
     """Return `major:minor` of the disks below the folders where engines keep containers."""
     found = set()
     for folder in ("/var/lib/containers", "/var/lib/docker", "/var/lib"):

@@ -1,21 +1,25 @@
 """Data that the jobs make for themselves: the same for the same seed, however many workers and partitions there are.
 
 A cluster without a shared file system has no folder that every worker reads. So each task makes its own share of the
-input, from the numbers of its rows; `--input disk` has it written to the executors' own disks first, and read back.
+input, from the numbers of its rows; `--input disk` has it written to the executors' own disks first, and read back,
+from the disk: what the kernel still holds of it in memory is dropped before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 MIB = 1 << 20
+TRIES = 5
 LEVELS = {"memory": StorageLevel.MEMORY_AND_DISK, "disk": StorageLevel.DISK_ONLY}
 
 
@@ -57,7 +61,35 @@ def held(frame: DataFrame, where: str) -> DataFrame:
         return frame
     kept = frame.persist(LEVELS[where])
     kept.count()
+    if where == "disk":
+        forget(frame.sparkSession)
     return kept
+
+
+def forget(spark: SparkSession) -> None:
+    """Have the kernel of every executor's host drop what it holds in memory of the blocks that are on disk.
+
+    It is asked about these files only (posix_fadvise), and they must have been written for that. A barrier's tasks
+    all run at once and are spread, so that every executor has one; `SystemExit` where one had none.
+    """
+
+    def drop(_: object) -> Iterator[str]:  # it goes to the executors by value: they have no such module
+        for folder in os.environ["SPARK_LOCAL_DIRS"].split(","):
+            for path in Path(folder).rglob("rdd_*"):
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        yield os.environ["SPARK_LOCAL_DIRS"]
+
+    context = spark.sparkContext
+    executors = context._jsc.sc().getExecutorMemoryStatus().size() - 1  # the driver is one of them
+    for _ in range(TRIES):
+        if (
+            len(set(context.parallelize(range(executors), executors).barrier().mapPartitions(drop).collect()))
+            == executors
+        ):
+            return
+    raise SystemExit(f"not every one of {executors} executors dropped its blocks from memory")
 
 
 def timed(job: str, given: argparse.Namespace, records: int, record_bytes: int, work: Callable[[], dict]) -> None:
