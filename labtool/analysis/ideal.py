@@ -25,6 +25,7 @@ from labtool.analysis.application import Application
 from labtool.analysis.blocked import durations_without
 from labtool.analysis.data import Floats, RunData, Series
 from labtool.analysis.reschedule import Rescheduler, Slot
+from labtool.analysis.resources import machine_cpus
 from labtool.analysis.trust import MACHINE_FULL, machine_share
 
 COVERED = 0.8
@@ -52,7 +53,8 @@ class Ideal:
     from_hosts: bool
     busy_slots: float  # share of the slots' time with a task in it
     off_s: float  # the ideal times can be off by so much: the sampling step at both edges
-    machine_s: float | None = None  # on the processors of the one machine that carries all hosts
+    machine_s: float | None = None  # on what the one machine that carries all hosts has left of its processors
+    machine_busy: float | None = None  # the share of these that were busy, by whomever
 
     def of(self, resource: str) -> float | None:
         """Return the ideal time on one of `RESOURCES`."""
@@ -74,7 +76,8 @@ class Ideal:
     @property
     def crowded(self) -> bool:
         """True where its hosts' processors were full, or those of the machine that carries them."""
-        return self.from_hosts and self.took_s > 0 and max(self.cpu_s, self.machine_s or 0.0) >= CROWDED * self.took_s
+        full = self.took_s > 0 and self.cpu_s >= CROWDED * self.took_s
+        return self.from_hosts and (full or (self.machine_busy or 0.0) >= CROWDED)
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ def _of_stage(data: RunData, application: Application, i: int, start: float, end
     cpu = _busy(data, hosts, "cpu", start, end)
     if cpu is None:
         return ideal
-    machine = covered(data.machine, start, end) if data.record.cloud == "local" else None
     disk = _busy(data, hosts, "disk", start, end)
+    machine_s, machine_busy = _machine(data, hosts, start, end)
     step = max(data.signal(host, "cpu").step for host in hosts)
     return replace(
         ideal,
@@ -131,7 +134,8 @@ def _of_stage(data: RunData, application: Application, i: int, start: float, end
         network_s=_network_of_hosts(data, hosts, start, end, share) or ideal.network_s,
         from_hosts=True,
         off_s=step,
-        machine_s=None if machine is None else machine * took,
+        machine_s=machine_s,
+        machine_busy=machine_busy,
     )
 
 
@@ -142,7 +146,9 @@ def crowded_stages(data: RunData, application: Application, found: Sequence[Idea
     it is not known when, at all.
     """
     full = data.record.cloud == "local" and (machine_share(data, "cpu_full") or 0.0) >= MACHINE_FULL
-    spare = {one.stage for one in found if one.from_hosts and not one.crowded and not (full and one.machine_s is None)}
+    spare = {
+        one.stage for one in found if one.from_hosts and not one.crowded and not (full and one.machine_busy is None)
+    }
     return frozenset(range(len(application.stages))) - spare
 
 
@@ -168,6 +174,21 @@ def _busy(data: RunData, hosts: Sequence[str], name: str, start: float, end: flo
         return None
     weights = [_vcpus(data, host) if name == "cpu" else 1.0 for host in hosts]
     return float(np.average([value or 0.0 for value in found], weights=weights))
+
+
+def _machine(data: RunData, hosts: Sequence[str], start: float, end: float) -> tuple[float | None, float | None]:
+    """Return how long the machine that carries all hosts needs for what these computed, and how busy it was.
+
+    What it does besides, for the driver or for others, it goes on doing: the hosts have what is left of its processors.
+    None where it is not known.
+    """
+    cpus = machine_cpus(data)
+    busy = covered(data.machine, start, end) if data.record.cloud == "local" else None
+    if busy is None or cpus is None:
+        return None, busy
+    vcpus = [(covered(data.signal(host, "cpu"), start, end) or 0.0) * min(_vcpus(data, host), cpus) for host in hosts]
+    own = min(sum(vcpus) / cpus, busy)
+    return (end - start) * own / max(1.0 - (busy - own), own) if own > 0 else 0.0, busy
 
 
 def used(data: RunData, host: str) -> Series:
@@ -215,6 +236,7 @@ def predictions(
     Twice the cores, or workers, are twice the slots. At best every task takes what it took. At worst, with twice the
     tasks at once on the same disk and network, what a task waited for these takes twice as long; of twice the workers
     each has its own, and what it waits for the network grows by the share of shuffle data that is on other hosts then.
+    New workers have to warm up as the first ones had (`warming`).
     Twice the disk, or network, halves what tasks were blocked for it: at worst what is told to be so, at best all that
     may be; `crowded` is as for `blocked`.
     """
@@ -243,6 +265,7 @@ def predictions(
             short += max(0.0, min(floor, one.took_s) - float(made.stage_length[one.stage]))
         return (made.length + short) * scale
 
+    cold = took + warming(application)
     half = {"cpu": 0.5}
     all_half = {"cpu": 0.5, "disk": 0.5, "network": 0.5}
     free = dict.fromkeys(RESOURCES, 0.0)
@@ -255,9 +278,9 @@ def predictions(
         ),
         Prediction(
             "workers",
-            length(took, twice, **all_half),
+            length(cold, twice, **all_half),
             length(took, twice, **free),
-            length(took + told["network"] * (grown - 1), twice, **all_half),
+            length(cold + told["network"] * (grown - 1), twice, **all_half),
         ),
     ]
     for name in ("disk", "network"):
@@ -267,3 +290,28 @@ def predictions(
     return tuple(
         replace(one, best_s=min(one.best_s, one.seconds), worst_s=max(one.worst_s, one.seconds)) for one in made
     )
+
+
+def warming(application: Application) -> Floats:
+    """Return how much longer each task would take (s) if as many executors again were there, in new JVMs.
+
+    The first tasks of a stage in an executor take longer than the others, since its code is generated, loaded and
+    compiled there: a cost of each JVM, which more of them do not share (Lion et al., "Don't Get Caught in the Cold,
+    Warm-up Your JVM", OSDI 2016). What those of a stage took beyond the median of its others, so much longer take the
+    tasks that would be the first ones in the new slots.
+    """
+    tasks = application.tasks
+    slots = {executor.name: application.slots_of(executor) for executor in application.executors}
+    longer = np.zeros(len(tasks))
+    for i in range(len(application.stages)):
+        mine = application.of_stage(i)
+        seen: dict[int, int] = {}
+        first = np.zeros(len(mine), dtype=np.bool_)
+        for at, executor in enumerate(tasks.executor[mine].tolist()):
+            seen[executor] = seen.get(executor, 0) + 1
+            first[at] = seen[executor] <= slots.get(tasks.executors[executor], 1)
+        if first.all():
+            continue
+        excess = float(np.median(tasks.duration[mine[first]]) - np.median(tasks.duration[mine[~first]]))
+        longer[mine[~first][: int(first.sum())]] = max(excess, 0.0)
+    return np.where(np.isfinite(longer), longer, 0.0)

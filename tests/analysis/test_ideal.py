@@ -132,6 +132,44 @@ def test_processors_that_may_have_been_full():
     assert crowded(busy(0.95)) == crowded({}) == crowded(busy(0.5), cpu_full="0.3") == {0}
 
 
+def local(level, machine, cpus=2, names=("host-0",), **changes):
+    data = run(dict.fromkeys(names, level), **changes)
+    known = data.record.model_copy(update={"cloud": "local", "machine": {"cpus": str(cpus)}})
+    return replace(data, record=known, machine=flat(machine, 60))
+
+
+def test_more_workers_on_the_same_machine_have_no_more_of_its_processors():
+    waves = application([task(0, float(i // 2), 1.0) for i in range(8)], executors=(("0", 2),))
+    # All it has: nothing is gained. Half of it: the half is. 60 %, of which 10 % are others' and stay so: 50 of 90 %.
+    assert predicted(waves, local(busy(1.0), 1.0))["workers"].seconds == pytest.approx(4.0)
+    assert predicted(waves, local(busy(0.5), 0.5))["workers"].seconds == pytest.approx(2.0)
+    assert predicted(waves, local(busy(0.5), 0.6))["workers"].seconds == pytest.approx(4.0 * 0.5 / 0.9)
+    assert predicted(waves, replace(local(busy(1.0), 1.0), machine=flat(0.1, 1)))["workers"].seconds < 4.0
+
+
+def test_a_machine_that_was_full_while_a_stage_ran_crowds_its_tasks():
+    def crowded(machine):
+        data = local(busy(0.3), machine, names=("host-0", "host-1"))
+        return crowded_stages(data, ten_seconds(), ideals(data, ten_seconds()))
+
+    assert (crowded(0.5), crowded(0.92)) == (frozenset(), {0})
+
+
+def test_what_was_stolen_from_a_host_it_could_not_have_used():
+    level = busy(0.2) | {"cpu_steal": flat(0.75, 60)}
+    (one,) = ideals(run({"host-0": level, "host-1": level}), ten_seconds())
+    assert one.cpu_s == pytest.approx(8.0) and one.bottleneck == "cpu"
+
+
+def test_new_workers_have_to_warm_up_as_the_first_ones_had():
+    # Two slots: their first tasks take 3 s, the others 1 s. On four slots the first four take 3 s, the last two 1 s.
+    rows = [task(0, 0.0, 3.0), task(0, 0.0, 3.0), *(task(0, 3.0 + i // 2, 1.0) for i in range(4))]
+    waves = application(rows, executors=(("0", 2),))
+    found = predicted(waves, run({"host-0": busy(0.1)}))
+    assert found["workers"].seconds == pytest.approx(4.0) and found["workers"].best_s == pytest.approx(3.0)
+    assert found["cores"].seconds == pytest.approx(3.0), "the code is there already"
+
+
 def test_twice_the_network_halves_what_was_waited_for_it():
     app = application([task(0, float(i), 1.0, cpu=0.5, fetch_wait=0.5) for i in range(4)])
     found = predicted(app, run({"host-0": busy(0.5, 0.0, 50e6)}))["network"]
