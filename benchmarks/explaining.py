@@ -1,6 +1,6 @@
 """Whether what is said of a Spark job's time comes true: predicted in one run, measured in another.
 
-    python benchmarks/explaining.py [network] [workers] [disk] [--rounds 2] [--size 256] [--at-most 0.28]
+    python benchmarks/explaining.py [network] [workers] [disk] [--rounds 2] [--size 192] [--at-most 0.28]
 
 Two workers of one vCPU each, so that the second brings a processor of its own where the machine has two. In each round
 a part runs its job twice, and every other round the other way round; the errors are of the medians.
@@ -44,7 +44,7 @@ DEPLOY = ("deploy", "spark-cluster", "--workers", "2", "--type", TYPE, "--yes")
 HELD = 1.5
 """A disk that reads faster than this times its limit is not held back by it."""
 
-PROBE_MIB = 32
+PROBE_MIB = 16
 PROBE = f"""
 import os, time
 path = "/var/lib/spark/probe"
@@ -161,7 +161,7 @@ def network(folder: str, given: argparse.Namespace) -> Held:
 
 def workers(folder: str, given: argparse.Namespace) -> Held:
     """Hold twice the workers against a second one."""
-    kmeans = ("--job", "kmeans", "--size", str(given.size / 2), "--iterations", "10", "--partitions", "8")
+    kmeans = ("--job", "kmeans", "--size", str(given.size / 2), "--iterations", "6", "--partitions", "8")
 
     def alone() -> Said:
         labtool(folder, "exec", "--on", "spark_worker-1", "--", "sudo systemctl stop spark-worker")
@@ -180,7 +180,7 @@ def disk(folder: str, given: argparse.Namespace) -> Held:
         raise CannotError("a host's disk is limited from the machine that carries it, and these hosts are elsewhere")
     lab, _ = reach(chosen)
     instances = [host.instance_id for host in lab.running if host.group == "spark_worker"]
-    count = ("--job", "wordcount", "--size", str(given.size), "--input", "disk", "--partitions", "8")
+    count = ("--job", "wordcount", "--size", str(given.size / 2), "--input", "disk", "--partitions", "8")
     speed = (folder, "exec", "--json", "--on", "spark_worker-0", "--", f"sudo python3 -c '{PROBE}'")
 
     def limited() -> Said:
@@ -220,9 +220,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help="network, workers, disk (default: all)")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--size", type=float, default=256, help="MiB of input; k-means takes half of it")
-    parser.add_argument("--rate", type=float, default=40, help="Mbit/s that a throttled host may send")
-    parser.add_argument("--read", type=float, default=4, help="MiB/s that a throttled host may read from its disk")
+    parser.add_argument("--size", type=float, default=192, help="MiB that are sorted; the other jobs take half of it")
+    parser.add_argument("--rate", type=float, default=20, help="Mbit/s that a throttled host may send")
+    parser.add_argument("--read", type=float, default=2, help="MiB/s that a throttled host may read from its disk")
     parser.add_argument("--at-most", type=float, default=0.28)
     given = parser.parse_args()
     if wrong := [part for part in given.parts if part not in PARTS]:
