@@ -387,7 +387,9 @@ def _twice(one: Explained) -> list[Finding]:
     evidence |= {f"{each.change}_best_s": each.best_s for each in one.predictions}
     evidence |= {f"{each.change}_worst_s": each.worst_s for each in one.predictions}
     sentence = f"Instead of {fmt.duration(one.blocked.measured_s)} it would take, with {fmt.listed(parts, 4)}."
-    bound = "re-scheduled, and no stage below the ideal times of what is left; a model, not a measurement"
+    shared = any(ideal.machine_s is not None for ideal in one.ideals)
+    machine = ", nor below what the one machine under all hosts needs" if shared else ""
+    bound = f"re-scheduled, and no stage below the ideal times of what is left{machine}; a model, not a measurement"
     return [Finding("spark.twice", "resource", "note", sentence, bound, evidence, "whatif")]
 
 
