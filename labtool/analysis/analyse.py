@@ -91,7 +91,7 @@ def analyse(data: RunData) -> Analysis:
     ]
     findings += webserver.limits(data, usage, findings)
     return Analysis(
-        verdict=verdict(data, load, usage, findings, felt, explained.verdict(spark)),
+        verdict=verdict(data, load, usage, findings, felt, explained.verdict(spark) or microbatch.verdict(batched)),
         headlines=tuple(headlines(data, load, usage, felt, explained.headlines(spark))),
         findings=tuple(by_severity(findings)),
         load=load,

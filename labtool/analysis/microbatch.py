@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from labtool.analysis import format as fmt
-from labtool.analysis.application import Application, Job, Stage
+from labtool.analysis.application import FAILED, Application, Job, Stage
 from labtool.analysis.data import Floats, RunData, Series
 from labtool.analysis.explained import failed_tasks, lost
-from labtool.analysis.model import Finding, Value
+from labtool.analysis.model import Finding, Value, Verdict
 from labtool.analysis.resources import RANKED, RESOURCES, utilisation
 from labtool.analysis.streaming import Line, counted, line
 from labtool.analysis.trust import MACHINE_FULL, machine_share
@@ -267,6 +267,20 @@ def mean_during(series: Series, start: Floats, end: Floats) -> float | None:
     if weight.sum() < LEAST_COVERED_S:
         return None
     return float(np.nansum(series.v * weight) / weight.sum())
+
+
+def verdict(found: Batched | None) -> Verdict | None:
+    """Return the run in a sentence where a query was all that it was and nobody offered it a rate; None without one."""
+    if found is None:
+        return None
+    name = found.application.name
+    failed = [job for job in found.application.jobs if job.status == FAILED]
+    if failed:
+        why = f": {failed[0].reason.removesuffix('.')}" if failed[0].reason else ""
+        return Verdict("problem", "Query failed", f"The streaming query {name} failed in batch {failed[0].batch}{why}.")
+    batches = fmt.plural(found.batches, "batch", "batches")
+    sentence = f"The streaming query {name} ran {batches} of {fmt.duration(found.seconds)} each; no rate was offered."
+    return Verdict("note", "Query ran", sentence)
 
 
 def findings(found: Batched | None) -> list[Finding]:

@@ -119,6 +119,10 @@ def test_without_spark_s_progress_the_jobs_say_what_a_batch_is():
     data = replace(run(query()), stream=None)
     found = microbatch.batched(data)
     assert found.batches == N and found.seconds == pytest.approx(0.6)
+    assert analyse(data).verdict.sentence.startswith("The streaming query streaming ran 30 batches of 0.6 s each")
+    last = replace(data.spark[0].jobs[-1], status="failed", reason="no room.")
+    failed = replace(data.spark[0], jobs=(*data.spark[0].jobs[:-1], last))
+    assert "failed in batch 29: no room." in analyse(replace(data, spark=(failed,))).verdict.sentence
 
 
 def test_a_query_is_no_job_that_took_long():
