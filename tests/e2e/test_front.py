@@ -63,7 +63,7 @@ def test_a_second_deploy_changes_nothing(labtool, deployed):
 
 
 def test_a_workload_of_kafka_and_spark_runs_on_it_and_its_totals_are_the_brokers(labtool, deployed):
-    words = ("--minutes", "0.7", "--warmup", "10", "--rate", "100", "--trigger", "2", "--groups", "4")
+    words = ("--minutes", "0.7", "--warmup", "10", "--rate", "100", "--trigger", "2", "--groups", "4", "--drain", "120")
     labtool.run("run", "kafka-spark-streaming", *LAB, *words)
     run = labtool.folder / "runs/front/latest"
     connection = query.connect(RunDirectory(run))
