@@ -1,6 +1,7 @@
 """The files in which stacks and workloads are declared: every key, checked strictly.
 
     description: Apache Kafka in KRaft mode
+    provides: [kafka-cluster]           # stacks only: others that it deploys too; their workloads drive it
     stack: kafka-cluster                # workloads only, to `latency`: what it drives
     whole: true                         # `labtool run` launches its lab, deploys the stack, and ends the lab after it
     seconds: "{from}"                   # how long it takes, from its options; 5 minutes without
@@ -10,7 +11,8 @@
       brokers: {type: int, default: 3, min: 1, max: 99, help: Brokers.}
       version: {type: str, default: "4.3.0", var: kafka_version, help: Which release.}
     groups:                             # count and type may name options; a count that is a bool is 1 or 0; a group
-                                        # has no host where the bool option of its `unless` is true
+                                        # has no host where the bool option of its `unless` is true; its hosts are
+                                        # in the inventory's groups of its `also` too
       kafka:
         count: "{brokers}"
         type: t3.medium
@@ -106,6 +108,7 @@ class GroupFile(_File):
     count: int | str
     type: str
     unless: str | None = None
+    also: list[str] = Field(default_factory=list)
     vars: dict[str, VarFile] = Field(default_factory=dict)
 
 
@@ -121,6 +124,7 @@ class StackFile(_File):
     """`<stack>.stack.yml`."""
 
     description: str
+    provides: list[str] = Field(default_factory=list)
     options: dict[str, OptionFile] = Field(default_factory=dict)
     groups: dict[str, GroupFile]
     endpoints: list[EndpointFile] = Field(default_factory=list)
@@ -150,6 +154,8 @@ class StackFile(_File):
                 _check_fields(f"groups.{name}.{key}", text, self.options)
             if group.unless is not None and getattr(self.options.get(group.unless), "type", None) != "bool":
                 raise ValueError(f"groups.{name}.unless: {group.unless!r} is no option of type bool")
+            if wrong := next((other for other in group.also if not NAME.fullmatch(other)), None):
+                raise ValueError(f"groups.{name}.also: {wrong!r} is no name for a group")
         for endpoint in self.endpoints:
             if endpoint.group not in self.groups:
                 raise ValueError(f"endpoint {endpoint.name!r}: there is no group {endpoint.group}")

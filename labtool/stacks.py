@@ -39,6 +39,7 @@ class _Group:
     type: str
     vars: tuple[VarSpec, ...]
     unless: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Declared:
                 count=_number(group.count.format_map(counts), f"{self.file}: groups.{group.name}.count"),
                 instance_type=group.type.format_map(values),
                 vars=group.vars,
+                also=group.also,
             )
             for group in self._groups
             if not (group.unless and values[group.unless])
@@ -159,6 +161,8 @@ class Declared:
 @dataclass(frozen=True)
 class Stack(Declared):
     """Something deployable: a playbook and what it declares."""
+
+    provides: tuple[str, ...] = ()  # other stacks that it deploys too
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,15 @@ def workload(name: str, folder: Path | None = None) -> Workload:
     return _workload(_file(folder, "workload", name), name)
 
 
+def driven(workload: Workload, deployed: Iterable[str], folder: Path | None = None) -> str | None:
+    """Return which of the stacks `deployed` the workload drives: its own, else one that provides it; None if none."""
+    there = list(deployed)
+    if workload.stack in there:
+        return workload.stack
+    known = stacks(folder)
+    return next((name for name in there if name in known and workload.stack in known[name].provides), None)
+
+
 def names(kind: Literal["stack", "workload"], folder: Path | None = None) -> tuple[str, ...]:
     """Return the names of all stacks or workloads without reading their declarations."""
     return tuple(name for name, _ in _files(folder, kind))
@@ -228,7 +241,10 @@ def _file(folder: Path | None, kind: Literal["stack", "workload"], name: str) ->
 
 
 def _stack(file: Path, name: str) -> Stack:
-    return Stack(**_declared(file, name, declaration.read(file, name, declaration.StackFile)))
+    read = declaration.read(file, name, declaration.StackFile)
+    if wrong := next((other for other in read.provides if other not in names("stack", file.parent)), None):
+        raise ConfigError(f"{file}: provides: there is no stack {wrong}")
+    return Stack(**_declared(file, name, read), provides=tuple(read.provides))
 
 
 def _workload(file: Path, name: str) -> Workload:
@@ -260,7 +276,7 @@ def _declared(file: Path, name: str, read: declaration.StackFile) -> dict[str, A
 
 def _group(name: str, read: declaration.GroupFile) -> _Group:
     made = tuple(VarSpec(key, each.make, each.scope, each.base) for key, each in read.vars.items())
-    return _Group(name, str(read.count), read.type, made, read.unless)
+    return _Group(name, str(read.count), read.type, made, read.unless, tuple(read.also))
 
 
 def _number(text: str, where: str) -> int:

@@ -33,6 +33,7 @@ class Host:
     launched: datetime
     expires: datetime | None = None
     vars: Mapping[str, str] = field(default_factory=dict)  # tags "labtool:var:<name>"
+    also: tuple[str, ...] = ()  # groups of the inventory that it is in besides: one host may be a whole system
     root_gib: int = 20
     reach: str = ""  # private or ssm; '': at its public address, if it has one
     spot: bool = False
@@ -88,6 +89,7 @@ class GroupSpec:
     count: int
     instance_type: str
     vars: tuple[VarSpec, ...] = ()
+    also: tuple[str, ...] = ()  # groups of the inventory that its hosts are in besides
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

@@ -278,3 +278,28 @@ def test_a_length_that_is_none_names_the_file(workload, text):
 def test_a_length_of_an_option_there_is_not_is_refused(workload):
     with pytest.raises(ConfigError, match=r"seconds: .*unknown option: rat.*did you mean rate"):
         workload('seconds: "{rat}"\n')
+
+
+def test_a_stack_may_provide_what_others_deploy(folder):
+    root = folder()
+    folder(KAFKA + "provides: [kafka-cluster]\n", name="whole")
+    folder(KAFKA, name="other")
+    (root / "workloads").mkdir()
+    (root / "workloads" / "load.workload.yml").write_text(LOAD)
+    (root / "workloads" / "load.yml").write_text("[]")
+    load = stacks.workload("load", root)
+    assert stacks.driven(load, ["whole"], root) == "whole"
+    assert stacks.driven(load, ["whole", "kafka-cluster"], root) == "kafka-cluster", "its own comes first"
+    assert stacks.driven(load, ["other"], root) is None
+    assert stacks.driven(load, ["of another labtool"], root) is None
+    folder(KAFKA + "provides: [kafka]\n", name="whole")
+    with pytest.raises(ConfigError, match="provides: there is no stack kafka"):
+        stacks.stack("whole", root)
+
+
+def test_hosts_of_a_group_may_be_in_others_too(folder):
+    text = KAFKA.replace("type: t3.small}", "type: t3.small, also: [kafka, web]}")
+    declared = stacks.stacks(folder(text))["kafka-cluster"]
+    assert declared.groups(declared.values({"controllers": 1}))[1].also == ("kafka", "web")
+    with pytest.raises(ConfigError, match=r"groups.controller.also: 'ka-fka' is no name"):
+        stacks.stacks(folder(text.replace("[kafka, web]", "[ka-fka]")))

@@ -11,6 +11,7 @@ from labtool.analysis import (
     explained,
     generator,
     latency,
+    microbatch,
     requests,
     resources,
     service,
@@ -25,6 +26,7 @@ from labtool.analysis.data import RunData
 from labtool.analysis.endpoints import Compared
 from labtool.analysis.explained import Explained
 from labtool.analysis.generator import Lateness
+from labtool.analysis.microbatch import Batched
 from labtool.analysis.model import Finding, Headline, Verdict, by_severity
 from labtool.analysis.requests import Felt
 from labtool.analysis.resources import Usage
@@ -45,7 +47,8 @@ class Analysis:
     felt: Felt | None = None  # these three: of single requests, where the clients left them
     lateness: Lateness | None = None
     compared: tuple[Compared, ...] = ()
-    explained: tuple[Explained, ...] = ()  # Spark's applications
+    explained: tuple[Explained, ...] = ()  # Spark's applications that have an end
+    batched: Batched | None = None  # the one of a streaming query
 
     @property
     def limits(self) -> tuple[Finding, ...]:
@@ -66,6 +69,7 @@ def analyse(data: RunData) -> Analysis:
     felt = lateness = None
     compared: list[Compared] = []
     spark = explained.explain(data)
+    batched = microbatch.batched(data)
     if data.requests is not None and load is not None:
         felt = requests.felt_of(data.requests, closed=load.closed)
         lateness = None if load.closed else generator.lateness_of(data.requests)
@@ -80,13 +84,14 @@ def analyse(data: RunData) -> Analysis:
         *accesslog.findings(data),
         *service.findings(data),
         *streaming.findings(data, load.offered if load else None, usage),
+        *microbatch.findings(batched),
         *trace.findings(data),
         *trust.findings(data),
         *cloudwatch.findings(data, comparisons),
     ]
     findings += webserver.limits(data, usage, findings)
     return Analysis(
-        verdict=verdict(data, load, usage, findings, felt, explained.verdict(spark)),
+        verdict=verdict(data, load, usage, findings, felt, explained.verdict(spark) or microbatch.verdict(batched)),
         headlines=tuple(headlines(data, load, usage, felt, explained.headlines(spark))),
         findings=tuple(by_severity(findings)),
         load=load,
@@ -96,4 +101,5 @@ def analyse(data: RunData) -> Analysis:
         lateness=lateness,
         compared=tuple(compared),
         explained=spark,
+        batched=batched,
     )

@@ -131,6 +131,20 @@ class Tasks:
         rest = known["run"] - known["cpu"] - known["gc"] - known["fetch_wait"] - known["shuffle_write"]
         return np.maximum(rest, 0.0)
 
+    @cached_property
+    def spent(self) -> Mapping[str, Floats]:
+        """What each spent its time on (s), by name; 0 where it is not known. The parts overlap a little."""
+        known = {name: np.nan_to_num(values) for name, values in self.seconds.items()}
+        return {
+            "computing": known["cpu"],
+            "garbage collection": known["gc"],
+            "shuffle wait": known["fetch_wait"],
+            "shuffle write": known["shuffle_write"],
+            "waiting, not measured": np.nan_to_num(self.waiting),
+            "deserialising": known["deserialize"],
+            "scheduler and result": known["scheduler_delay"] + known["getting_result"] + known["result_serialize"],
+        }
+
 
 @dataclass(frozen=True)
 class Application:
@@ -158,6 +172,11 @@ class Application:
         last += [float(ended.max())] if len(ended) else []
         first = min((job.submitted for job in self.jobs), default=self.start)
         return first, max(last, default=first)
+
+    @property
+    def streaming(self) -> bool:
+        """True where most of its jobs are of micro-batches: a query that goes on, not a job with an end."""
+        return 2 * sum(job.batch is not None for job in self.jobs) > len(self.jobs)
 
     @property
     def length(self) -> float:

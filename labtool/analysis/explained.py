@@ -60,9 +60,10 @@ class Explained:
 
 
 def explain(data: RunData) -> tuple[Explained, ...]:
-    """Work out the longest applications of a run, the longest first."""
+    """Work out the longest applications of a run, the longest first; streaming ones end when they are told to."""
     found = []
-    for application in sorted(data.spark, key=lambda one: -one.length)[:MOST]:
+    ending = [application for application in data.spark if not application.streaming]
+    for application in sorted(ending, key=lambda one: -one.length)[:MOST]:
         plan = Rescheduler(application)
         ideal = ideals(data, application)
         crowded = crowded_stages(data, application, ideal)
@@ -85,7 +86,8 @@ def findings(found: tuple[Explained, ...]) -> list[Finding]:
     for one in found:
         mine = [
             *_jobs(one.application),
-            *_lost(one.application),
+            *failed_tasks(one.application),
+            *lost(one.application),
             *_rescheduled(one),
             *_blocked(one),
             *_stragglers(one),
@@ -232,16 +234,22 @@ def _jobs(application: Application) -> list[Finding]:
             f"The event log of {application.name} ends before the application did{cut}: what ran then is not in it."
         )
         said.append(Finding("spark.log", "missing", "warning", sentence, evidence=evidence, figure="waterfall"))
-    ended = [(status, reason) for status, reason in tasks.ends.values() if status == FAILED]
-    if ended:
-        sentence = f"{fmt.plural(len(ended), 'task')} failed, the first with {ended[0][1] or 'no reason given'}."
-        found: dict[str, Value] = {"failed": len(ended), "tasks": len(tasks)}
-        said.append(Finding("spark.failed_tasks", "load", "warning", sentence, "", found, "gantt"))
     return said
 
 
-def _lost(application: Application) -> list[Finding]:
-    """Executors that went before the last job had ended."""
+def failed_tasks(application: Application) -> list[Finding]:
+    """State that tasks failed, though their stages may have ended well."""
+    tasks = application.tasks
+    ended = [reason for status, reason in tasks.ends.values() if status == FAILED]
+    if not ended:
+        return []
+    sentence = f"{fmt.plural(len(ended), 'task')} failed, the first with {ended[0] or 'no reason given'}."
+    evidence: dict[str, Value] = {"failed": len(ended), "tasks": len(tasks)}
+    return [Finding("spark.failed_tasks", "load", "warning", sentence, "", evidence, "gantt")]
+
+
+def lost(application: Application) -> list[Finding]:
+    """State which executors went before the last job had ended."""
     last = application.span[1]
     lost = [one for one in application.executors if one.removed is not None and one.removed < last]
     if not lost:

@@ -34,10 +34,13 @@ def of_lab(lab: Lab, access: Access) -> dict[str, Any]:
     `UsageError` if a tag holds a template or names one of Ansible's own variables: Ansible would run it here,
     on the controller, and whoever may tag an instance is not by that allowed to do so.
     """
-    running = Lab(lab.name, lab.region, lab.running)
-    groups = running.groups
+    running = Lab(lab.name, lab.region, lab.running).groups
+    groups = dict(running)
+    for host in (host for hosts in running.values() for host in hosts):
+        for name in host.also:
+            groups[name] = (*groups.get(name, ()), host)
     data: dict[str, Any] = {
-        "_meta": {"hostvars": {h.name: host_vars(lab.name, h, access) for g in groups.values() for h in g}},
+        "_meta": {"hostvars": {h.name: host_vars(lab.name, h, access) for g in running.values() for h in g}},
         "all": {"children": ["ungrouped", *groups]},
     }
     return data | {name: {"hosts": [host.name for host in hosts]} for name, hosts in groups.items()}

@@ -179,6 +179,7 @@ def measure(
     json: bool = False,
 ) -> None:
     """Launch the workload's own hosts where they are missing, measure, report."""
+    from labtool import stacks
     from labtool.cli import launching
     from labtool.cloud import find, keys, network
     from labtool.experiment import deploy
@@ -189,7 +190,7 @@ def measure(
         lab = find.need_hosts(work.lab)
         network.admit_if_silent(work.session, lab, keys.access(work.session, lab.name), work.display)
         deployed = deploy.remembered(work.session, lab.name)
-        if workload and workload.stack and workload.stack not in deployed:
+        if workload and workload.stack and stacks.driven(workload, deployed) is None:
             raise LabtoolError(
                 f"{workload.name} drives {workload.stack}, which lab {lab.name} has not",
                 f"labtool deploy {workload.stack} --lab {lab.name}",
@@ -253,7 +254,7 @@ def of_lab(
             f"the hosts end themselves in {render.left(expires)}, before a window of {seconds / 60:.0f} min is over",
             "choose a shorter window, or a new lab with a longer --ttl",
         )
-    stack = (workload.stack if workload else None) or next(iter(deployed), None)
+    stack = (stacks.driven(workload, deployed) if workload else None) or next(iter(deployed), None)
     asked = Asked(
         name=name or (workload.name if workload else "profile"),
         seconds=seconds,

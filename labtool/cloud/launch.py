@@ -33,7 +33,7 @@ from labtool.cloud.request import Options
 from labtool.cloud.session import Session, error_code, told_clearly
 from labtool.errors import CloudError, LabtoolError
 from labtool.progress import Progress
-from labtool.topology import GroupSpec, Lab
+from labtool.topology import GroupSpec, Host, Lab
 
 TAG_PACE = (5.0, 45.0)
 """CreateTags a second, and at once: EC2 admits 5 and 50 of calls that change something."""
@@ -235,12 +235,12 @@ def write_tags(session: Session, seen: find.Look, specs: Sequence[GroupSpec]) ->
             )
 
     parallel.each(write, together.items())
-    return replace(lab, hosts=tuple(replace(h, vars={**h.vars, **_vars(changes, h.instance_id)}) for h in lab.hosts))
+    return replace(lab, hosts=tuple(_tagged(host, changes.get(host.instance_id, {})) for host in lab.hosts))
 
 
-def _vars(changes: Mapping[str, Mapping[str, str]], identity: str) -> dict[str, str]:
-    new = changes.get(identity, {})
-    return {key.removeprefix(tags.VAR): value for key, value in new.items() if key.startswith(tags.VAR)}
+def _tagged(host: Host, new: Mapping[str, str]) -> Host:
+    made = {key.removeprefix(tags.VAR): value for key, value in new.items() if key.startswith(tags.VAR)}
+    return replace(host, vars={**host.vars, **made}, also=tags.also_of(new) or host.also)
 
 
 def end_launches(session: Session, lab: str, journal: Journal, earlier: Sequence[object], progress: Progress) -> None:

@@ -76,7 +76,7 @@ def client_token(lab: str, launch: Launch, attempt: int) -> str:
 
 
 def tag_changes(lab: Lab, specs: Iterable[GroupSpec]) -> dict[str, dict[str, str]]:
-    """Return the tags each instance still lacks: its name, index, and the values its group declares.
+    """Return the tags each instance still lacks: the values and the other groups that its group declares.
 
     A value of lab scope is the one any host has, else new.
     """
@@ -84,11 +84,14 @@ def tag_changes(lab: Lab, specs: Iterable[GroupSpec]) -> dict[str, dict[str, str
     for host in lab:
         for name, value in host.vars.items():
             shared.setdefault(name, value)
-    by_group = {spec.name: spec.vars for spec in specs}
+    by_group = {spec.name: spec for spec in specs}
     changes: dict[str, dict[str, str]] = {}
     for host in lab:
         new: dict[str, str] = {}
-        for var in by_group.get(host.group, ()):
+        spec = by_group.get(host.group)
+        if spec and spec.also and spec.also != host.also:
+            new[tags.ALSO] = ",".join(spec.also)
+        for var in spec.vars if spec else ():
             if var.name in host.vars:
                 continue
             if var.scope == "lab":

@@ -24,6 +24,8 @@ REACH = "labtool:reach"
 BUCKET = "labtool:bucket"
 """The bucket that the lab has, or was about to have: written before the bucket is made, for whoever ends the lab."""
 VAR = "labtool:var:"
+ALSO = "labtool:also"
+"""Groups of the inventory that a host is in besides its own, behind commas."""
 
 
 def to_map(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
@@ -78,6 +80,11 @@ def parse_indexes(text: str) -> list[int]:
     return found
 
 
+def also_of(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the groups that a host is in besides its own."""
+    return tuple(name for name in tags.get(ALSO, "").split(",") if name)
+
+
 def host_of(instance: Mapping[str, Any]) -> Host:
     """Read a host from one entry of DescribeInstances."""
     tags = to_map(instance.get("Tags"))
@@ -100,6 +107,7 @@ def host_of(instance: Mapping[str, Any]) -> Host:
         launched=instance["LaunchTime"],
         expires=parse_time(tags.get(EXPIRES)),
         vars={key.removeprefix(VAR): value for key, value in tags.items() if key.startswith(VAR)},
+        also=also_of(tags),
         root_gib=int(tags.get(ROOT_GIB, "20")),
         reach=reach,
         spot=instance.get("InstanceLifecycle") == "spot",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,10 +60,12 @@ class Source:
         return found if abs(found) > bound else 0.0
 
 
-def build_tables(directory: RunDirectory, *, workload: Path | None = None, stack: Path | None = None) -> list[Missing]:
+def build_tables(
+    directory: RunDirectory, *, workload: Path | None = None, stacks: Sequence[Path] = ()
+) -> list[Missing]:
     """Replace every table of the run by one made from its files; return what is missing or cannot be trusted.
 
-    `workload` and `stack` are the files of their parsers (`labtool.dataset.parsers`), where they have one.
+    `workload` and `stacks` are the files of their parsers (`labtool.dataset.parsers`), where they have one.
     `DataError` only where run.json itself cannot be read. A table that would be empty is removed.
     """
     record = directory.read()
@@ -86,7 +89,7 @@ def build_tables(directory: RunDirectory, *, workload: Path | None = None, stack
     tables.write(directory.tables, "observer", rows)
     tables.write(directory.tables, "machine", machine.rows(directory.raw, start, end))
     missing += _logs(source)
-    missing += _parsed(source, workload, stack)
+    missing += _parsed(source, workload, stacks)
     return missing
 
 
@@ -207,15 +210,14 @@ def _logs(source: Source) -> list[Missing]:
     return missing
 
 
-def _parsed(source: Source, workload: Path | None, stack: Path | None) -> list[Missing]:
-    """Make the tables of the workload's and the stack's parsers."""
+def _parsed(source: Source, workload: Path | None, stacks: Sequence[Path]) -> list[Missing]:
+    """Make the tables of the workload's and the stacks' parsers."""
     directory = source.directory
     calls: list[tuple[Path, Callable[[], parsers.Tables]]] = []
     if workload:
         run = source.record.model_dump(mode="json")
         calls.append((workload, lambda: parsers.workload(workload, directory.raw, run)))
-    if stack:
-        calls.append((stack, lambda: parsers.stack(stack, directory.logs)))
+    calls += [(stack, partial(parsers.stack, stack, directory.logs)) for stack in stacks]
     made: dict[str, list[pa.Table]] = {name: [] for name in parsers.PRODUCED}
     missing: list[Missing] = []
     for file, call in calls:

@@ -232,9 +232,13 @@ def build(directory: RunDirectory, record: RunRecord | None = None) -> RunRecord
     """Make every table of the run again from its files; what is missing is noted in run.json once."""
     record = record or directory.read()
     workload = stacks.workloads().get(record.workload or "")
-    stack = stacks.stacks().get(record.stack or "")
+    known = stacks.stacks()
+    stack = known.get(record.stack or "")
+    of = (stack, *(known[name] for name in stack.provides)) if stack else ()
     found = building.build_tables(
-        directory, workload=workload.parser if workload else None, stack=stack.parser if stack else None
+        directory,
+        workload=workload.parser if workload else None,
+        stacks=[one.parser for one in of if one.parser is not None],
     )
     record.missing += [each for each in found if each not in record.missing]
     directory.write(record)

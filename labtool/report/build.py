@@ -39,6 +39,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
     """Draw every figure that the data can fill, in the page's order; those of an earlier report are removed."""
     from labtool.report import style
     from labtool.report.figures import (
+        batch_stages,
         cloudwatch,
         cost,
         distribution,
@@ -67,6 +68,7 @@ def draw_figures(data: RunData, analysis: Analysis, directory: RunDirectory) -> 
         cost,
         distribution,
         latency,
+        batch_stages,
         spark,
         heat,
         webserver,

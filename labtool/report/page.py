@@ -156,6 +156,7 @@ def sections(data: RunData, analysis: Analysis, by_name: dict[str, Figure], run:
             some(tables.percentiles(analysis), tables.endpoints(analysis), tables.urls(data)),
             f"No latency was measured.{watched}",
         ),
+        *_rate(analysis, drawn),
         *_explained(analysis, drawn),
         Section(
             "busy",
@@ -218,8 +219,16 @@ def sections(data: RunData, analysis: Analysis, by_name: dict[str, Figure], run:
     ]
 
 
+def _rate(analysis: Analysis, drawn: Callable[..., tuple[Figure, ...]]) -> tuple[Section, ...]:
+    """Return what is shown of a streaming query's stages; nothing where there was none."""
+    if analysis.batched is None:
+        return ()
+    found = stages.of_batches(analysis.batched)
+    return (Section("rate", "What sets the rate?", "What sets the rate", drawn("batch-stages"), (found,)),)
+
+
 def _explained(analysis: Analysis, drawn: Callable[..., tuple[Figure, ...]]) -> tuple[Section, ...]:
-    """Return what is shown of Spark's applications; nothing where none ran."""
+    """Return what is shown of Spark's applications that have an end; nothing where none ran."""
     if not analysis.explained:
         return ()
     one = analysis.explained[0]

@@ -12,6 +12,7 @@ from labtool.analysis.application import FAILED
 from labtool.analysis.blocked import NAMES
 from labtool.analysis.explained import TWICE, Explained, off
 from labtool.analysis.ideal import RESOURCES as MODELLED
+from labtool.analysis.microbatch import Batched
 from labtool.analysis.resources import RESOURCES
 from labtool.report.tables import Cell, Table, amount, tabled
 
@@ -147,3 +148,45 @@ def applications(analysis: Analysis) -> Table | None:
     columns = ("application", "id", "took", "jobs", "tasks", "stragglers", "re-scheduling is off by")
     caption = "The longest applications of the run; the figures are of the first"
     return tabled("applications", caption, columns, rows, range(2, 7))
+
+
+def of_batches(found: Batched) -> Table:
+    """The stages of a streaming query's batches: what each takes of a batch, and on what."""
+    rows = []
+    for stage in found.stages:
+        busy, cost = stage.busiest, stage.record_s
+        rows.append(
+            (
+                Cell(stage.name, stage.place),
+                Cell(stage.does),
+                Cell(fmt.count(stage.runs), stage.runs),
+                amount(stage.seconds, fmt.milliseconds(stage.seconds * 1000)),
+                amount(found.share(stage.seconds), fmt.percent(found.share(stage.seconds))),
+                amount(cost, fmt.UNKNOWN if cost is None else f"{fmt.number(cost * 1e6)} µs"),
+                Cell(f"{RESOURCES[busy.resource]} of {busy.host}" if busy else fmt.UNKNOWN),
+                amount(busy.mean if busy else None, fmt.percent(busy.mean if busy else None)),
+                *(amount(share, fmt.percent(share)) for share in stage.spent.values()),
+            )
+        )
+    nothing = Cell(fmt.UNKNOWN, -1.0)
+    rows.append(
+        (
+            Cell("between them", len(rows) + 1),
+            Cell("the driver: plan, offsets, checkpoint"),
+            Cell(fmt.count(found.batches), found.batches),
+            amount(found.driver_s, fmt.milliseconds(found.driver_s * 1000)),
+            amount(found.share(found.driver_s), fmt.percent(found.share(found.driver_s))),
+            nothing,
+            Cell(fmt.UNKNOWN),
+            *[nothing] * (len(found.stages[0].spent) + 1),
+        )
+    )
+    columns = (
+        "of a batch", "what it does", "runs", "takes", "share", "a record more", "busiest meanwhile", "used",
+        *found.stages[0].spent,
+    )  # fmt: skip
+    caption = (
+        f"What {found.batches:,} batches with records were made of, on average, and what the stages' tasks spent their "
+        "time on"
+    )
+    return tabled("batchstages", caption, columns, rows, (2, 3, 4, 5, *range(7, len(columns))))

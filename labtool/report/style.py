@@ -140,7 +140,7 @@ def shade(axes: Any, data: RunData, *, named: bool = True) -> None:
     if warm > 0:
         axes.axvspan(0, warm, color=SHADE, linewidth=0, zorder=0)
         if named:
-            note(axes, 0, "warm-up", MUTED)
+            note(axes, 0, "warm-up", MUTED, ground=SHADE)
     for fault in data.events_of(["fault"]):
         end = fault.end if fault.end is not None else fault.start
         axes.axvspan(
@@ -159,8 +159,8 @@ def holes(axes: Any, found: Sequence[tuple[float, float]], *, named: bool = True
             note(axes, start, "no data", MUTED)
 
 
-def note(axes: Any, x: float, text: str, colour: str) -> None:
-    """Write a small note at the top of a shaded stretch that begins at `x`."""
+def note(axes: Any, x: float, text: str, colour: str, *, ground: str = PAPER) -> None:
+    """Write a small note at the top of a shaded stretch that begins at `x`, on a ground that hides what it covers."""
     axes.annotate(
         text,
         (x, 1.0),
@@ -173,6 +173,7 @@ def note(axes: Any, x: float, text: str, colour: str) -> None:
         ha="left",
         zorder=5,
         annotation_clip=True,
+        bbox={"facecolor": ground, "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
     )
 
 

@@ -2,8 +2,8 @@
 
 Reads `raw/kafka-spark-streaming/<host>/`: of the load hosts each client's files (labtool.dataset.requests), and of the
 first of them results.csv.gz, backlog.csv, reader.json and, of a search, steps.json (files/stream_load.py); of the host
-that submitted the query job.json and query/progress.jsonl (files/stream_query.py); and `end-offsets.json`, the brokers'
-own count.
+that submitted the query job.json, query/progress.jsonl (files/stream_query.py) and its event log, which becomes the
+`spark_*` tables; and `end-offsets.json`, the brokers' own count.
 
 An operation is a record. It is done when a result was appended that has it in it: the first result of its group and
 window whose highest number is not below its own (a group's records are of one client, in its order, in one partition).
@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from labtool.dataset import clock, requests
+from labtool.dataset import clock, requests, spark
 from labtool.errors import DataError
 
 WORKLOAD = "kafka-spark-streaming"
@@ -57,6 +57,7 @@ def parse(raw: Path, run: dict[str, Any]) -> dict[str, Any]:
     found["workload_counts"] = counts(
         folder / "end-offsets.json", len(acknowledged) - unsent, found["stream_batches"], told
     )
+    found |= spark.of_run(folder, run)
     return tables | {name: rows for name, rows in found.items() if len(rows)}
 
 

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def demo() -> dict:
         ),
         ACCESS,
     )
+
+
+def test_a_host_that_is_all_of_a_system_is_in_each_of_its_groups():
+    front = replace(host("front", 0, kafka_node_id="1"), also=("kafka", "web"))
+    made = inventory.of_lab(lab(host("web", 1), front, host("load", 0)), ACCESS)
+    assert made["kafka"]["hosts"] == made["front"]["hosts"] == ["front-0"]
+    assert made["web"]["hosts"] == ["web-1", "front-0"]
+    assert made["_meta"]["hostvars"]["front-0"]["labtool_group"] == "front"
 
 
 def read_by_ansible(path: Path) -> dict[str, dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -40,6 +41,13 @@ def test_up_launches_names_and_tags(session):
     assert [h.vars.get("kafka_node_id") for h in lab] == ["1", "2", "3", None]
     assert len({h.vars["kafka_cluster_id"] for h in lab.groups["kafka"]}) == 1
     assert all(h.expires and h.expires > clock.now() + timedelta(hours=3) for h in lab)
+
+
+def test_the_other_groups_of_a_host_are_in_its_tags(session):
+    front = GroupSpec("front", 1, "t3.small")
+    up(session, front)
+    lab = up(session, replace(front, also=("kafka", "web")))
+    assert lab.host("front-0").also == ("kafka", "web") == find.find_lab(session, "one").host("front-0").also
 
 
 def test_one_launch_call_a_group(session, aws):

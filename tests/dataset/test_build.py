@@ -129,7 +129,7 @@ def test_parsers_make_their_tables_in_the_controllers_time(run, began, tmp_path)
     measured(run, began, "kafka-1", 0.001, bound_s=0.01)  # within its bound: it may as well be 0
     file = tmp_path / "p.py"
     file.write_text(PARSER)
-    assert build.build_tables(run, workload=file, stack=file) == []
+    assert build.build_tables(run, workload=file, stacks=[file]) == []
     assert [row["time"] for row in rows(run, "workload_intervals")] == [began + timedelta(seconds=0.5)]
     assert [row["time"] for row in rows(run, "service_metrics")] == [began + timedelta(seconds=2.5)]
 
@@ -173,7 +173,7 @@ def test_a_parser_that_fails_takes_nothing_with_it(run, tmp_path, text):
     good, bad = tmp_path / "good.py", tmp_path / "bad.py"
     good.write_text(PARSER)
     bad.write_text(text)
-    said = build.build_tables(run, workload=bad, stack=good)
+    said = build.build_tables(run, workload=bad, stacks=[good])
     assert [one.what for one in said] == ["what bad.py makes"]
     assert len(rows(run, "service_metrics")) == 1
     assert not tables.exists(run.tables, "workload_summary")

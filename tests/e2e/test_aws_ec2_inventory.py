@@ -31,8 +31,8 @@ def collections():
 def both(labtool, collections):
     labtool.run("up", "kafka=2", "load=1", *LAB, "--ttl", "30m")
     hosts = {host["name"]: host for host in labtool.json("status", *LAB)[0]["hosts"]}
-    tag = "Key=labtool:var:kafka_node_id,Value=7"
-    labtool.aws("ec2", "create-tags", "--resources", hosts["kafka-1"]["instance_id"], "--tags", tag)
+    tags = ("Key=labtool:var:kafka_node_id,Value=7", 'Key=labtool:also,Value="load,web"')
+    labtool.aws("ec2", "create-tags", "--resources", hosts["kafka-1"]["instance_id"], "--tags", *tags)
     labtool.run("up", "other=1", "--lab", "plugin-other", "--ttl", "30m")
     endpoint = [line.split()[1:] for line in labtool.run("cloud", "start").stdout.splitlines() if "export" in line]
     environment = {
@@ -58,7 +58,7 @@ def test_the_plugin_gives_the_groups_and_variables_of_labtool(both):
     theirs, ours, said = both
     assert "reserved name" not in said
     groups = {name: sorted(group["hosts"]) for name, group in ours.items() if name not in ("_meta", "all")}
-    assert groups == {"kafka": ["kafka-0", "kafka-1"], "load": ["load-0"]}
+    assert groups == {"kafka": ["kafka-0", "kafka-1"], "load": ["kafka-1", "load-0"], "web": ["kafka-1"]}
     found = {name: sorted(group["hosts"]) for name, group in theirs.items() if "hosts" in group}
     assert found.pop("aws_ec2") == ["kafka-0", "kafka-1", "load-0"], "the plugin's own group, of all"
     assert found == groups

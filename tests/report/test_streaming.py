@@ -13,8 +13,9 @@ from labtool.analysis.analyse import analyse
 from labtool.analysis.data import RunData, Series, Stream
 from labtool.analysis.streaming import PHASES
 from labtool.dataset.run import RunDirectory, RunRecord
-from labtool.report import figure, style
-from labtool.report.figures import streaming
+from labtool.report import figure, stages, style
+from labtool.report.figures import batch_stages, streaming
+from tests.analysis.small_batches import query
 
 pytestmark = pytest.mark.slow
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -87,3 +88,22 @@ def test_nothing_is_drawn_where_there_is_nothing(tmp_path):
     silent = replace(data, stream=replace(data.stream, stored=nothing, covered=nothing))
     assert list(drawn(silent, tmp_path)[0]) == ["batches", "stream-rates"]
     assert drawn(replace(data, stream=None), tmp_path)[0] == {}
+
+
+def test_what_a_batch_is_made_of_is_drawn_and_listed(tmp_path):
+    data = run_data(1000)
+    even = replace(data.stream, duration=np.full(60, 0.4))
+    data = replace(data, stream=even, spark=(query(first=0.0, second=0.2, n=60),))
+    analysis = analyse(data)
+    run = RunDirectory(tmp_path)
+    (found,) = batch_stages.draw(data, analysis, run)
+    assert found.title == "Stage 2 of 2 takes 50 % of a batch"
+    with (run.path / found.data).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["does"] for row in rows] == ["reads the source", "keeps the state and writes the results", ""]
+    assert sum(float(row["share"]) for row in rows) == pytest.approx(1)
+    parts = [name for name in rows[0] if name.endswith("_s")]
+    assert all(sum(float(row[name]) for name in parts) == pytest.approx(float(row["seconds"])) for row in rows)
+    table = stages.of_batches(analysis.batched)
+    assert [len(row) for row in table.rows] == [len(table.columns)] * 3
+    assert batch_stages.draw(replace(data, spark=()), analyse(replace(data, spark=())), run) == []

@@ -46,8 +46,20 @@ def test_workers_that_were_asked_for_are_there(workers):
     assert size["workers"] == workers == size["threads"] * size["processes"] and size["threads"] <= 64
 
 
+@given(st.integers(1, 20000), st.integers(1, 64))
+def test_other_workers_need_no_restart_while_there_is_room(workers, processes):
+    """Apache takes over its tables' sizes, and nothing else of these, at a start only."""
+    asked = httpd.httpd_size(2048, 2, 0.25, 1, 64, workers)
+    assert asked["processes"] <= asked["room"] <= 20000 and asked["threads"] <= asked["most_threads"]
+    usual = httpd.httpd_size(2048, 2, 0.25, 1, 64)
+    more = httpd.httpd_size(2048, 2, 0.25, 1, 64, 64 * processes)
+    assert (more["room"], more["most_threads"]) == (usual["room"], usual["most_threads"])
+
+
 def test_sizes_as_the_readmes_say():
-    assert httpd.httpd_size(2048, 2, 0.25, 1, 64) == {"workers": 512, "threads": 64, "processes": 8, "start": 2}
+    assert httpd.httpd_size(2048, 2, 0.25, 1, 64) == {
+        "workers": 512, "threads": 64, "processes": 8, "start": 2, "room": 128, "most_threads": 64
+    }  # fmt: skip
     assert php.php_children(2048, 0.5, 32) == 32
     assert (php.php_children(128, 0.5, 64), php.php_children(1 << 20, 0.5, 32), php.php_children(64, 0.5, 32, 7)) == (
         2,

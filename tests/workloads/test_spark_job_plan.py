@@ -69,6 +69,18 @@ def test_two_partitions_for_each_core_where_nothing_is_said(driver):
     assert command[command.index("--partitions") + 1] == "5" and "spark.sql.shuffle.partitions=5" in command
 
 
+def test_beside_another_application_executors_take_the_memory_that_is_left(driver):
+    known = {"cores": 4, "others": ["front-decider"], "free_mb": 1024}
+    plan = planned.spark_job_plan(given(job="sort")) | {"output": "/o"}
+    assert "spark.executor.memory=1024m" in driver.command_of(plan, known)
+    assert not [word for word in driver.command_of(plan, known | {"others": []}) if "executor.memory" in word]
+    own = planned.spark_job_plan(given(job="sort", executor_memory_mb=600)) | {"output": "/o"}
+    found = [word for word in driver.command_of(own, known) if "executor.memory" in word]
+    assert found == ["spark.executor.memory=600m"], "what was asked for comes first"
+    full = driver.command_of(plan, known | {"free_mb": 100})
+    assert not [word for word in full if "executor.memory" in word], "it waits for the other one to end"
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

@@ -104,7 +104,10 @@ def test_why_a_query_failed(query):
     assert said == "the query failed: Timed out waiting for a node assignment. Call: describeTopics"
     aborted = "Job aborted due to stage failure: Task 0 in stage 3.0 failed 4 times"
     log = "Caused by: org.apache.kafka.common.errors.TimeoutException: no leader\n"
-    assert query.cause_of(aborted, log, job) == "the query failed: TimeoutException: no leader"
+    silent = "the query failed as the brokers did not answer in time: TimeoutException: no leader"
+    assert query.cause_of(aborted, log, job) == silent
+    log = "Caused by: java.io.IOException: no room\n"
+    assert query.cause_of(aborted, log, job) == "the query failed: IOException: no room"
 
 
 def test_clients_share_a_rate_and_miss_nothing(sender):

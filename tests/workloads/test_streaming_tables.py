@@ -11,6 +11,7 @@ import pytest
 
 from labtool.dataset import parsers, tables
 from labtool.errors import DataError
+from tests.dataset import spark_lines
 from tests.roles.modules import ROOT
 
 PARSER = ROOT / "playbooks/workloads/kafka-spark-streaming.py"
@@ -123,3 +124,13 @@ def test_what_was_cut_gives_what_is_whole(raw):
 def test_without_a_reader_there_are_batches_all_the_same(raw):
     shutil.rmtree(raw / "kafka-spark-streaming/load-0")
     assert set(parse(raw)) == {"stream_batches", "workload_counts"}
+
+
+def test_the_query_s_event_log_becomes_spark_s_tables(raw):
+    log = raw / "kafka-spark-streaming/spark_master-0/eventlog/eventlog_v2_app-1/events_1_app-1"
+    log.parent.mkdir(parents=True)
+    batch = spark_lines.job_start(0, [spark_lines.stage_info(0)], **{"streaming.sql.batchId": "7"})
+    log.write_text(spark_lines.start() + batch + spark_lines.task_start(0) + spark_lines.task_end(0))
+    made = parse(raw)
+    assert [row["batch"] for row in made["spark_jobs"].to_pylist()] == [7]
+    assert made["spark_tasks"]["driver"].to_pylist() == ["spark_master-0"]

@@ -35,21 +35,12 @@ def _spent(one: Explained, shown: Sequence[int], run: RunDirectory) -> list[Figu
     application, tasks = one.application, one.application.tasks
     known = {name: np.nan_to_num(values) for name, values in tasks.seconds.items()}
     sizes = {name: np.nan_to_num(values) for name, values in tasks.bytes.items()}
-    parts = {
-        "computing": known["cpu"],
-        "garbage collection": known["gc"],
-        "shuffle wait": known["fetch_wait"],
-        "shuffle write": known["shuffle_write"],
-        "waiting, not measured": np.nan_to_num(tasks.waiting),
-        "deserialising": known["deserialize"],
-        "scheduler and result": known["scheduler_delay"] + known["getting_result"] + known["result_serialize"],
-    }
 
     def by_stage(values: Floats) -> Floats:
         summed: Floats = np.bincount(tasks.stage, weights=values, minlength=len(application.stages)).astype(np.float64)
         return summed
 
-    time = {name: by_stage(values) for name, values in parts.items()}
+    time = {name: by_stage(values) for name, values in tasks.spent.items()}
     flows = {
         "read, same host": by_stage(sizes["shuffle_local"]),
         "read, network": by_stage(sizes["shuffle_remote"]),

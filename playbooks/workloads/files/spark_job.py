@@ -36,6 +36,7 @@ STRANDED_S = 60.0  # one that has no worker to go on with is ended after this, w
 HISTORY_S = 60.0  # a history server reads the event logs of a run in seconds; what takes longer is left out
 CLUSTER = Path("/etc/spark/cluster")
 HOME = "/var/lib/spark"
+LEAST_MB = 450  # an executor with less refuses to start
 
 Plan = dict[str, Any]
 Opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -91,11 +92,13 @@ def capacity(known: dict[str, str]) -> dict[str, Any]:
     workers = [one for one in answer["workers"] if one["state"] == "ALIVE"]
     if not workers:
         raise SystemExit(f"the master {answer['url']} counts no worker: `playbooks/health.yml` says what they lack")
+    free = [one["memoryfree"] for one in workers if one["coresfree"]]
     return {
         "url": answer["url"],
         "workers": len(workers),
         "cores": sum(one["cores"] for one in workers),
         "memory_mb": sum(one["memory"] for one in workers),
+        "free_mb": min(free, default=0),
         "others": {one["id"]: one["name"] for one in answer["activeapps"]},
     }
 
@@ -120,7 +123,10 @@ def further_jars(folders: list[str], there: Path) -> list[str]:
 def command_of(plan: Plan, known: dict[str, Any]) -> list[str]:
     """Return spark-submit's command line."""
     output = Path(plan["output"])
+    # Spark's default is all that a worker offers; beside another application there is less.
+    beside = known.get("others") and known["free_mb"] >= LEAST_MB
     conf = {
+        **({"spark.executor.memory": f"{known['free_mb']}m"} if beside else {}),
         # It begins when all executors are there, or after half a minute: the first wave is then like the others.
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
         **{key: value.replace("{partitions}", str(2 * known["cores"])) for key, value in plan["conf"].items()},

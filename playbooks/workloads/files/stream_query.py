@@ -28,6 +28,7 @@ from spark_job import Job
 
 UNIT = "labtool-streaming-query-load.service"
 POLL_S = 0.2
+SILENT = "org.apache.kafka.common.errors.TimeoutException"
 STOP_S = 12.0  # a batch that is under way gets this long to end
 
 
@@ -138,10 +139,13 @@ def cause_of(failed: str, said: str, job: Job) -> str:
     first = failed.partition("\n=== Streaming Query ===")[0].strip().splitlines()
     words = first[0] if first else failed
     words = re.sub(r"^\[\w+\] |Query \[id = .*?\] terminated with exception: | SQLSTATE: \w+.*$", "", words)
-    deepest = re.findall(r"^Caused by: (?:[\w$]+\.)*([\w$]+): (.*)$", said, re.MULTILINE)
+    causes = re.findall(r"^Caused by: ([\w$.]+): (.*)$", said, re.MULTILINE)
+    deepest, told = causes[-1] if causes else ("", "")
     if "Job aborted" in words and deepest:
-        words = f"{deepest[-1][0]}: {deepest[-1][1]}"
-    return f"the query failed: {words.strip().rstrip('.')[:400]}"
+        words = f"{deepest.rpartition('.')[2]}: {told}"
+    # Whatever Kafka's client waited for, the brokers did not give it.
+    who = " as the brokers did not answer in time" if deepest == SILENT else ""
+    return f"the query failed{who}: {words.strip().rstrip('.')[:400]}"
 
 
 if __name__ == "__main__":

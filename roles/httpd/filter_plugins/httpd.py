@@ -8,13 +8,16 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 FEWEST, MOST = 64, 4096
+ROOM = 64
+"""For so many processes there is room in any case: other workers then need no restart."""
+MOST_PROCESSES = 20000  # that Apache takes
 SOURCES = ("root", "folder", "archive", "git")
 
 
 def httpd_size(
     memory_mb: int, processors: int, share: float, worker_mb: float, threads: int, workers: int = 0
 ) -> dict[str, int]:
-    """Return event MPM's numbers: `workers`, `threads` and `processes`.
+    """Return event MPM's numbers: `workers`, `threads` and `processes`, and the `room` of its tables.
 
     Without `workers` there are as many as `share` of the memory has room for, at `worker_mb` MiB each: whole
     processes of `threads`, from 64 to 4,096 workers. With it there are exactly so many, in processes that divide them.
@@ -24,6 +27,7 @@ def httpd_size(
             f"httpd_memory_share {share} must be from 0 to 1, httpd_worker_mb {worker_mb} and httpd_threads {threads} "
             f"more than 0, httpd_workers {workers} not less than 0"
         )
+    most_threads = threads
     if not workers:
         workers = max(FEWEST, min(MOST, int(memory_mb * share / worker_mb)))
         threads = min(threads, workers)
@@ -35,6 +39,8 @@ def httpd_size(
         "threads": threads,
         "processes": processes,
         "start": min(processes, max(2, processors)),
+        "room": min(2 * max(processes, ROOM), MOST_PROCESSES),
+        "most_threads": most_threads,
     }
 
 
