@@ -303,3 +303,11 @@ def encoded(counted: Iterable[tuple[int, int]]) -> str:
         histogram.record_value(min(us, LONGEST_US), n)
     text = histogram.encode()
     return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def decoded(text: str) -> dict[int, int]:
+    """Return what `encoded` made as {µs, the highest of its bucket: how often}."""
+    from hdrh.histogram import HdrHistogram
+
+    recorded = HdrHistogram.decode(text).get_recorded_iterator()
+    return {item.value_iterated_to: item.count_at_value_iterated_to for item in recorded}
