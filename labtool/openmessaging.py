@@ -112,7 +112,7 @@ def asked(typed: Mapping[str, Any], minutes: float | None) -> Asked:
         warmup_s = 60.0 * read.warmupDurationMinutes
         seconds = 60.0 * read.testDurationMinutes + warmup_s if read.testDurationMinutes else None
     fields = {option: field for field, option in OPTIONS.items()} | {"acks": "producerConfig", "client": "client"}
-    for name in values.keys() & typed.keys():
+    for name in sorted(values.keys() & typed.keys()):
         if name != "client" and typed[name] != values[name]:
             flag = "--" + name.replace("_", "-")
             notes.append(f"{flag} {typed[name]} was typed, and is used instead of {fields[name]}: {values[name]}")
@@ -140,7 +140,9 @@ def check(values: Mapping[str, Any]) -> None:
         for name, plain in worker.items():
             if values[name] != plain:
                 flag = "--" + name.replace("_", "-")
-                raise UsageError(f"{flag} {values[name]}: Kafka's performance tools cannot", "add --client worker")
+                raise UsageError(
+                    f"{flag} {values[name]}: Kafka's performance tools cannot do that", "add --client worker"
+                )
         for name in ("producers", "consumers"):
             if values[name] > 64:
                 raise UsageError(f"--{name} {values[name]}: a JVM each, 64 at most", "add --client worker")

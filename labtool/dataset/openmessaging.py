@@ -89,7 +89,7 @@ def _share(row: Row, start: float, end: float) -> float:
 
 def _done(rows: list[Row], start: float, end: float, of: str = "") -> float:
     """Return how many operations were done then, or what else is counted in each row's interval."""
-    return sum(_share(row, start, end) * (row[of] if of else row["rate"] * row["duration_s"]) for row in rows)
+    return sum(_share(row, start, end) * float(row[of] if of else row["rate"] * row["duration_s"]) for row in rows)
 
 
 def _about(record: RunRecord, workload: str, driver: str) -> dict[str, Any]:
