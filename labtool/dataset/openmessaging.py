@@ -19,6 +19,7 @@ from labtool.dataset.run import RunRecord
 
 FILE = "RESULT.json"
 PERIOD_S = 10.0
+TICKS = 100
 LEVELS = {"50pct": 0.5, "75pct": 0.75, "95pct": 0.95, "99pct": 0.99, "999pct": 0.999, "9999pct": 0.9999}
 MEASURES = {"publishLatency": "service", "publishDelayLatency": "delay", "endToEndLatency": "end to end"}
 """Theirs and ours: `publishLatency` is from the send, the delay from when a record was due to its send."""
@@ -151,7 +152,7 @@ class Singles:
             merged = self._within(measure, (-math.inf, math.inf))
             whole = field[0].upper() + field[1:]
             found |= {f"aggregated{whole}{name}": value for name, value in _stated(*merged, micro=micro).items()}
-            found[f"aggregated{whole}Quantiles"] = quantiles(merged[0], micro=micro)
+            found[f"aggregated{whole}Quantiles"] = quantiles(merged[0], merged[2], micro=micro)
         return found
 
     def _within(self, measure: str, period: Period) -> tuple[Counter[int], float, float]:
@@ -188,13 +189,21 @@ def _unit(microseconds: float, *, micro: bool) -> float:
     return round(microseconds) if micro else microseconds / 1000
 
 
-def quantiles(counts: Counter[int], *, micro: bool = False) -> dict[str, float]:
-    """Return {percentage: the value that so many are at or below}, a point for each value that was seen."""
-    n, seen = counts.total(), 0
+def quantiles(counts: Counter[int], highest_ms: float, *, micro: bool = False) -> dict[str, float]:
+    """Return {percentage: the value that so many are at or below}: HdrHistogram's percentiles(100), as OMB has them.
+
+    A hundred points for each half of what is left to 100 %, at values that were seen.
+    """
+    n, seen, level = counts.total(), 0, 0.0
     found = {}
     for value in sorted(counts):
         seen += counts[value]
-        found[str(100 * seen / n)] = _unit(value, micro=micro)
+        share = 100 * seen / n
+        if share < level:
+            continue
+        found[str(share)] = _unit(min(value, highest_ms * 1000), micro=micro)
+        while level <= share < 100:
+            level += 100 / (TICKS * 2 ** (math.floor(math.log2(100 / (100 - level))) + 1))
     return found
 
 

@@ -309,5 +309,8 @@ def decoded(text: str) -> dict[int, int]:
     """Return what `encoded` made as {µs, the highest of its bucket: how often}."""
     from hdrh.histogram import HdrHistogram
 
-    recorded = HdrHistogram.decode(text).get_recorded_iterator()
-    return {item.value_iterated_to: item.count_at_value_iterated_to for item in recorded}
+    read = HdrHistogram.decode(text)
+    found = (
+        (index, count) for index, count in enumerate(read.counts) if count
+    )  # its own iterators take six times as long
+    return {int(read.get_highest_equivalent_value(read.get_value_from_index(index))): count for index, count in found}

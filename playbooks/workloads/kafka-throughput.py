@@ -322,12 +322,13 @@ class Worker:
     host: str
     parameters: dict[str, Any]
     lines: list[Line]
+    cut: bool  # the last line has no end, or there is none
 
     @classmethod
     def read(cls, file: Path) -> "Worker":
         """Read `worker.json` and the lines beside it; a last one without its end was cut and is left out."""
         told = file.with_suffix(".jsonl")
-        *whole, _cut = told.read_text().split("\n") if told.exists() else [""]
+        *whole, rest = told.read_text().split("\n") if told.exists() else [""]
         lines = []
         for number, text in enumerate(whole, 1):
             try:
@@ -336,13 +337,13 @@ class Worker:
                 lines.append(Line(end - said["seconds"], end, said))
             except (ValueError, KeyError, TypeError):
                 raise DataError(f"{told}:{number}: no line of KafkaWorker: {text[:80]!r}") from None
-        return cls(file.parent.name, json.loads(file.read_text()), lines)
+        return cls(file.parent.name, json.loads(file.read_text()), lines, bool(rest) or not lines)
 
     @property
     def acknowledged(self) -> int | None:
         """How many records of the producers were stored; None where the worker was ended before it knew."""
-        whole = self.parameters.get("exit_code") == 0 and self.parameters["producers"]
-        return sum(line.said["sent"] for line in self.lines) if whole else None
+        known = self.parameters.get("exit_code") == 0 and not self.cut
+        return sum(line.said["sent"] for line in self.lines) if known else None
 
     @property
     def rate(self) -> float | None:
