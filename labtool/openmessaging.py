@@ -115,7 +115,7 @@ def asked(typed: Mapping[str, Any], minutes: float | None) -> Asked:
     for name in sorted(values.keys() & typed.keys()):
         if name != "client" and typed[name] != values[name]:
             flag = "--" + name.replace("_", "-")
-            notes.append(f"{flag} {typed[name]} was typed, and is used instead of {fields[name]}: {values[name]}")
+            notes.append(f"{flag} {typed[name]!r} was typed, and is used instead of {fields[name]}: {values[name]!r}")
     left = {name: value for name, value in values.items() if name not in typed}
     of_driver = set(DriverFile.model_fields)
     whence = {name: f"{driver if fields[name] in of_driver else workload}: {fields[name]}" for name in left}
@@ -196,7 +196,7 @@ def _load(
             "randomizedPayloadPoolSize",
         )
     notes.append(f"{why}: records are of random bytes, which makes no difference without compression")
-    return values | {"random": 1.0, "pool": 1}
+    return values
 
 
 def _payload(file: Path, name: str | None) -> Path | None:

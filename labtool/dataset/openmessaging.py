@@ -216,13 +216,12 @@ def _told(record: RunRecord, producers: list[Row], summaries: list[Row], periods
         found |= {f"{field}{name}": [] for name in ("Avg", *LEVELS, "Max")}
         found[f"aggregated{field[0].upper()}{field[1:]}Quantiles"] = {}
     timed = [row for row in producers if row["latency_avg_ms"] is not None]
-    for start, end in periods:
+    for start, end in periods if timed else ():
         weights = [_share(row, start, end) * row["rate"] * row["duration_s"] for row in timed]
         inside = [row["latency_max_ms"] for row in timed if _share(row, start, end) > 0.5]
-        if sum(weights) > 0 and inside:
-            mean = sum(w * row["latency_avg_ms"] for w, row in zip(weights, timed, strict=True)) / sum(weights)
-            found["publishLatencyAvg"].append(mean)
-            found["publishLatencyMax"].append(max(inside))
+        total = sum(w * row["latency_avg_ms"] for w, row in zip(weights, timed, strict=True))
+        found["publishLatencyAvg"].append(total / sum(weights) if sum(weights) > 0 else 0.0)
+        found["publishLatencyMax"].append(max(inside, default=0.0))
     begun = min(row["time"] - timedelta(seconds=row["duration_s"]) for row in producers)
     if len(summaries) == 1 and summaries[0]["p50_ms"] is not None:
         (one,) = summaries

@@ -85,6 +85,8 @@ public final class KafkaWorker {
             producers.add(producer(i));
             producers.get(i).partitionsFor(topics.get(i)); // no record shall wait for it
         }
+        Pace pace = new Pace(number("rate"), number("duration.s"));
+        List<Thread> senders = senders(producers, topics, pace);
         readings.forEach(Thread::start);
         if (!joined.await(READY_S, TimeUnit.SECONDS)) {
             System.err.printf("%d consumers were in no group after %d s%n", joined.getCount(), READY_S);
@@ -92,10 +94,13 @@ public final class KafkaWorker {
         }
         double left = Double.parseDouble(given.getProperty("start.at")) * 1e3 - System.currentTimeMillis();
         Thread.sleep(Math.max((long) left, 0));
-        Pace pace = new Pace(number("rate"), number("duration.s"));
         Telling telling = new Telling(Path.of(given.getProperty("output")));
         telling.start();
-        send(producers, topics, pace);
+        pace.begin();
+        senders.forEach(Thread::start);
+        for (Thread one : senders) {
+            one.join();
+        }
         long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(CLOSE_S);
         for (KafkaProducer<String, byte[]> one : producers) {
             one.close(Duration.ofNanos(Math.max(until - System.nanoTime(), 0)));
@@ -109,8 +114,9 @@ public final class KafkaWorker {
         return acknowledged.sum() == 0 && !topics.isEmpty() ? 4 : 0;
     }
 
-    /** Sends until the time is over; a thread has several producers where there are more of them than cores. */
-    private void send(List<KafkaProducer<String, byte[]>> producers, List<String> topics, Pace pace) throws Exception {
+    /** What sends until the time is over; a thread has several producers where there are more of them than cores. */
+    private List<Thread> senders(List<KafkaProducer<String, byte[]>> producers, List<String> topics, Pace pace)
+            throws IOException {
         int threads = Math.min(producers.size(), Runtime.getRuntime().availableProcessors());
         List<byte[]> payloads = payloads();
         List<Thread> senders = new ArrayList<>();
@@ -131,10 +137,7 @@ public final class KafkaWorker {
                 }
             }, "sender-" + first));
         }
-        senders.forEach(Thread::start);
-        for (Thread one : senders) {
-            one.join();
-        }
+        return senders;
     }
 
     private void sendOne(KafkaProducer<String, byte[]> producer, ProducerRecord<String, byte[]> record, long due) {
@@ -227,12 +230,19 @@ public final class KafkaWorker {
 
         private final AtomicLong number = new AtomicLong();
         private final double interval;
-        private final long start = System.nanoTime();
-        private final long end;
+        private final long length;
+        private long start;
+        private long end;
 
         Pace(double rate, double seconds) {
             interval = rate > 0 ? 1e9 / rate : 0;
-            end = start + (long) (seconds * 1e9);
+            length = (long) (seconds * 1e9);
+        }
+
+        /** Counts from now on; before the threads start. */
+        void begin() {
+            start = System.nanoTime();
+            end = start + length;
         }
 
         long next() {
