@@ -111,6 +111,10 @@ def test_told_to_end_it_ends_the_worker_and_keeps_what_there_is(plan, tmp_path, 
     assert json.loads((tmp_path / "out/worker.json").read_text())["stopped"]
 
 
+def test_its_heap_is_half_of_the_hosts_memory():
+    assert driver.heap_mb("Foo: 1 kB\nMemTotal:  2097152 kB\nMemFree: 7 kB\n") == 1024
+
+
 def test_its_unit_ends_whatever_happens(plan):
     begun = time.time()
     assert 300 <= driver.limit_s(plan(start_at=begun)) <= 301

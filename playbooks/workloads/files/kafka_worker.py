@@ -7,7 +7,6 @@ says how it is called. Needs a JDK and Kafka's libraries.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +22,7 @@ UNIT = "labtool-kafka-worker-load.service"
 BEFORE_S = 120.0  # compiling, connecting and joining groups on a slow machine
 AFTER_S = 120.0  # a send that waits for its buffer, what is under way, what is not read yet
 HEAP_SHARE = 0.5  # of the host's memory
+MEMORY = Path("/proc/meminfo")
 SOURCE = "KafkaWorker.java"
 
 
@@ -61,11 +61,10 @@ TOLD = ("topics", "subscriptions", "producers", "consumers", "record_size", "ack
 def command(plan: Plan, properties: Path) -> list[str]:
     """Return what compiles and runs the worker, on the JDK that `javac` is of."""
     compiler = Path(shutil.which("javac") or "/usr/bin/javac").resolve()
-    heap = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * HEAP_SHARE / (1 << 20))
     logging = f"file:{plan['logging']}"
     return [
         str(compiler.with_name("java")),
-        f"-Xmx{heap}m",
+        f"-Xmx{heap_mb(MEMORY.read_text())}m",
         f"-Dlog4j.configuration={logging}",
         f"-Dlog4j2.configurationFile={logging}",
         "-cp",
@@ -73,6 +72,12 @@ def command(plan: Plan, properties: Path) -> list[str]:
         str(Path(__file__).resolve().with_name(SOURCE)),
         str(properties),
     ]
+
+
+def heap_mb(memory: str) -> int:
+    """Return the heap's size by /proc/meminfo, which is the host's own in a container too."""
+    kilobytes = next(int(line.split()[1]) for line in memory.splitlines() if line.startswith("MemTotal:"))
+    return round(kilobytes * HEAP_SHARE / 1024)
 
 
 def settings(plan: Plan) -> dict[str, str]:
