@@ -83,7 +83,7 @@ class DriverFile(_File):
 
 @dataclass(frozen=True)
 class Asked:
-    """What files ask for: values of options, how long it takes, and what a reader of the run should know."""
+    """What files ask for: values of options, how long is measured after which warm-up, and what differs from them."""
 
     values: dict[str, Any]
     whence: dict[str, str]  # option → the file and the field that it is of
@@ -110,7 +110,7 @@ def asked(typed: Mapping[str, Any], minutes: float | None) -> Asked:
         _refuse(workload, read, typed, minutes)
         values |= _load(workload, read, typed, compressed, notes)
         warmup_s = 60.0 * read.warmupDurationMinutes
-        seconds = 60.0 * read.testDurationMinutes + warmup_s if read.testDurationMinutes else None
+        seconds = 60.0 * read.testDurationMinutes or None
     fields = {option: field for field, option in OPTIONS.items()} | {"acks": "producerConfig", "client": "client"}
     for name in sorted(values.keys() & typed.keys()):
         if name != "client" and typed[name] != values[name]:

@@ -86,7 +86,7 @@ def test_a_workload_and_a_driver_become_options(files):
     }
     assert {name: found.values[name] for name in expected} == expected
     # A file that does not say how long its warm-up is has OMB's minute.
-    assert (found.seconds, found.warmup_s, found.latency) == (960, 60, "intended")
+    assert (found.seconds, found.warmup_s, found.latency) == (900, 60, "intended")
 
 
 def test_what_is_done_in_another_way_is_said(files):

@@ -66,13 +66,14 @@ def profile(
     chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
     drive = stacks.workload(workload) if workload else None
     settled = settle(drive, drive.parse(context.args), minutes) if drive else None
+    warm = warmup_s(settled, warmup)
     measure(
         chosen,
         drive,
         settled,
-        seconds=window_s(drive, settled, last or minutes),
+        seconds=window_s(drive, settled, last or minutes, warm),
         past=last is not None,
-        warmup=warmup_s(settled, warmup),
+        warmup=warm,
         name=name,
         metrics=metrics,
         yes=yes,
@@ -118,12 +119,13 @@ def run_workload(
 
     chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
     settled = settle(workload, typed, minutes)
+    warm = warmup_s(settled, warmup)
     measure(
         chosen,
         workload,
         settled,
-        seconds=window_s(workload, settled, minutes),
-        warmup=warmup_s(settled, warmup),
+        seconds=window_s(workload, settled, minutes, warm),
+        warmup=warm,
         name=name,
         yes=yes,
         json=json,
@@ -179,11 +181,16 @@ def settle(workload: Any, typed: Mapping[str, Any], minutes: float | None) -> An
     return found
 
 
-def window_s(workload: Any, settled: Any, minutes: float | None) -> float:
-    """Return the window's length in s: as asked, else as long as the workload says that it takes, else the default."""
+def window_s(workload: Any, settled: Any, minutes: float | None, warmup: float) -> float:
+    """Return the window's length in s: as asked, else as a file of the workload says, else as the workload itself.
+
+    A file says what is measured, to which the warm-up is added. Without any of them it is the default.
+    """
     if minutes is not None:
         return 60 * minutes
-    takes: float | None = settled.seconds or workload.seconds(settled.values) if workload else None
+    if settled is not None and settled.seconds is not None:
+        return float(settled.seconds + warmup)
+    takes: float | None = workload.seconds(settled.values) if workload else None
     return takes or 60 * DEFAULT_MINUTES
 
 

@@ -68,7 +68,8 @@ def run_whole(
 
     stack, settled = stacks.stack(workload.stack), measure.settle(workload, typed, minutes)
     values = settled.values
-    seconds, warm = measure.window_s(workload, settled, minutes), measure.warmup_s(settled, warmup)
+    warm = measure.warmup_s(settled, warmup)
+    seconds = measure.window_s(workload, settled, minutes, warm)
     measure.check_warmup(warm, seconds)
     short = None if keep else f"{AROUND_MIN + math.ceil(seconds / 60)}m"
     chosen = settings(

@@ -21,7 +21,7 @@ class Found(Protocol):
 
     values: Mapping[str, Any]  # of options that were not typed
     whence: Mapping[str, str]  # option → where its value stands
-    seconds: float | None  # of the window; None where it does not say
+    seconds: float | None  # that are measured, after the warm-up; None where it does not say
     warmup_s: float | None
     notes: tuple[str, ...]  # what is done in another way than it says
     latency: Literal["intended"] | None  # from when it counts; None as the workload declares

@@ -75,7 +75,6 @@ consumerPerSubscription: 1
 producersPerTopic: 2
 producerRate: 50000
 testDurationMinutes: 2
-warmupDurationMinutes: 0
 """
 
 OMB_DRIVER = """\
@@ -89,8 +88,6 @@ commonConfig: |
 producerConfig: |
   acks=all
   linger.ms=1
-consumerConfig: |
-  auto.offset.reset=earliest
 """
 
 
@@ -100,6 +97,7 @@ def test_a_profile_measures_the_load_that_ran(labtool, deployed, tmp_path):
     told = labtool.run(
         "profile", *LAB, "--warmup", "10", "--workload", "kafka-throughput", "--rate", "5000",
         "--omb-workload", str(tmp_path / "workload.yaml"), "--omb-driver", str(tmp_path / "driver.yaml"),
+        "--client", "perf-test",
     ).stderr  # fmt: skip
     assert "--rate 5000 was typed, and is used instead of producerRate: 50000" in told
     run = labtool.folder / "runs" / "kafka" / "latest"
@@ -111,12 +109,10 @@ def test_a_profile_measures_the_load_that_ran(labtool, deployed, tmp_path):
     assert "kafka-throughput" in page and page.count("<img") + page.count("<svg") >= 6
     tables = {path.stem for path in (run / "tables").glob("*.parquet")}
     assert {"host_metrics", "cloudwatch", "timeline", "clock", "workload_intervals", "workload_summary"} <= tables
-    # What OpenMessaging Benchmark's charts are drawn of: each 10 s after the warm-up.
     result = json.loads((run / "RESULT.json").read_text())
     assert (result["workload"], result["driver"]) == ("1 topic / 6 partitions / 100 B", "Kafka")
-    for name in ("publishRate", "consumeRate", "publishLatency99pct", "publishDelayLatency99pct", "endToEndLatencyAvg"):
-        assert len(result[name]) == 11 and all(value > 0 for value in result[name]), (name, result[name])
-    assert sum(result["publishRate"]) / 11 == pytest.approx(5000, rel=0.1)
+    assert len(result["publishRate"]) == len(result["publishLatencyAvg"]) >= 10
+    assert sum(result["publishRate"][:10]) / 10 == pytest.approx(5000, rel=0.1)
     # The records the producers say they sent are in the topic: its end offsets are the independent count.
     ((claimed, counted),) = rows(run, "select claimed, counted from workload_counts")
     assert claimed == counted > 500_000

@@ -74,8 +74,8 @@ def test_without_a_file_options_are_as_typed(workload):
 
 def test_the_window_is_as_typed_else_as_a_file_says(workload):
     made, found = workload(), Settled({"rate": 1}, seconds=120.0, warmup_s=30.0)
-    assert measure.window_s(made, found, None) == 120
-    assert measure.window_s(made, found, 3.0) == 180
-    assert measure.window_s(made, Settled({}), None) == measure.window_s(None, None, None) == 300
+    assert measure.window_s(made, found, None, 30.0) == 150, "the warm-up comes before what a file says"
+    assert measure.window_s(made, found, 3.0, 30.0) == 180
+    assert measure.window_s(made, Settled({}), None, 30.0) == measure.window_s(None, None, None, 0.0) == 300
     assert [measure.warmup_s(found, typed) for typed in (None, 0.0, 7.0)] == [30, 0, 7]
     assert measure.warmup_s(None, None) == measure.warmup_s(Settled({}), None) == 0
