@@ -391,7 +391,9 @@ class Worker:
             operations = sum(line.said[count] for line in counted)
             if not self.has(role) or not operations:
                 continue
-            end = min(self.load_end, counted[-1].end) if role == "producer" else counted[-1].end
+            # What was acknowledged after the last record was due is counted, but of no rate.
+            timed = [line for line in counted if role == "consumer" or line.middle <= self.load_end]
+            end = min(self.load_end, timed[-1].end) if role == "producer" and timed else counted[-1].end
             seconds = max(end - counted[0].start, 1e-9)
             failed = sum(line.said["failed"] for line in counted) if role == "producer" else 0
             found.append(
@@ -403,8 +405,8 @@ class Worker:
                     "operations": operations,
                     "errors": failed,
                     "offered_rate": self.rate if role == "producer" else None,
-                    "rate": operations / seconds,
-                    "bytes_rate": sum(line.said[size] for line in counted) / seconds,
+                    "rate": sum(line.said[count] for line in timed) / seconds,
+                    "bytes_rate": sum(line.said[size] for line in timed) / seconds,
                     **stated(counted, measure, p50_ms=0.5, p95_ms=0.95, p99_ms=0.99, p999_ms=0.999),
                 }
             )

@@ -91,6 +91,7 @@ def test_it_runs_the_worker_and_notes_its_end(plan, tmp_path):
     known = json.loads((tmp_path / "out/worker.json").read_text())
     assert (known["role"], known["exit_code"], known["stopped"], known["rate"]) == ("worker", 0, False, 900.0)
     assert "producers=t-0,t-1,t-0,t-1,t-0,t-1\n" in (tmp_path / "out/seen").read_text()
+    assert sorted(file.suffix for file in (tmp_path / "out").glob("worker.*")) == [".json", ".log", ".properties"]
 
 
 def test_a_worker_that_fails_says_why(plan, monkeypatch, capsys):

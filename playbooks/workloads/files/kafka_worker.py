@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Drive a Kafka cluster as OpenMessaging Benchmark's worker does: KafkaWorker.java with this host's share of the load.
 
-The output folder gets `worker.json`, what it was and how it ended, and `worker.jsonl`, a line a second. `load_unit`
-says how it is called. Needs a JDK and Kafka's libraries.
+The output folder gets `worker.json`, what it was and how it ended, `worker.jsonl`, a line a second, and `worker.log`.
+`load_unit` says how it is called. Needs a JDK and Kafka's libraries.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def drive(plan: Plan) -> int:
     known = {"client": "worker", "role": "worker", "started_us": round(time.time() * 1e6)}
     known |= {name: plan[name] for name in TOLD} | {"rate": rate_of(plan)}
     note(output / "worker.json", known)
-    with (output / "worker.err").open("wb") as errors:
+    with (output / "worker.log").open("wb") as errors:
         process = subprocess.Popen(command(plan, properties), stdout=errors, stderr=errors, cwd=output)
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         code = process.wait()
     stopped = code in (143, -signal.SIGTERM)
     note(output / "worker.json", known | {"exit_code": code, "stopped": stopped, "ended_us": round(time.time() * 1e6)})
     if code and not stopped:
-        print(cause((output / "worker.err").read_text(errors="replace"), code), file=sys.stderr)
+        print(cause((output / "worker.log").read_text(errors="replace"), code), file=sys.stderr)
     return 0 if stopped else code
 
 
