@@ -151,7 +151,8 @@ def _highest(data: RunData, load: Load) -> list[Finding]:
 
 def _what_is_measured(data: RunData, load: Load) -> list[Finding]:
     """State from when latency counts: the largest source of wrong conclusions (coordinated omission)."""
-    if data.record.workload and data.record.workload.startswith("kafka") and load.role == "producer":
+    worker = data.record.latency == "intended" or data.record.workload_options.get("client") == "worker"
+    if (data.record.workload or "").startswith("kafka") and load.role == "producer" and not worker:
         ratio = load.ratio
         behind = ratio is not None and ratio < 1 - SHORTFALL
         sentence = (

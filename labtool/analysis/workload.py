@@ -231,7 +231,8 @@ def findings(data: RunData) -> list[Finding]:
     found = [*rates, *rounds.findings(data, role), *_stopped_early(data, load), *errors]
     consumers = "consumer" if role != "consumer" and any(c.role == "consumer" for c in data.clients) else None
     if consumers:
-        found += _consumers(load, load_of(data, consumers))
+        copies = int(data.record.workload_options.get("subscriptions") or 1)
+        found += _consumers(load, load_of(data, consumers), copies)
     return found
 
 
@@ -345,17 +346,19 @@ def _errors(load: Load) -> list[Finding]:
     return [Finding("load.errors", "load", "ok", sentence, evidence=evidence, figure="load")]
 
 
-def _consumers(producers: Load, consumers: Load) -> list[Finding]:
+def _consumers(producers: Load, consumers: Load, copies: int) -> list[Finding]:
+    """Say whether consumers kept up; each record is read `copies` times."""
     if consumers.achieved is None or producers.achieved is None or not producers.achieved:
         return []
-    ratio = consumers.achieved / producers.achieved
+    ratio = consumers.achieved / (producers.achieved * copies)
     groups = fmt.plural(len(consumers.names), "consumer")
     evidence = {"consumed_per_s": consumers.achieved, "produced_per_s": producers.achieved, "ratio": ratio}
     behind = ratio < 1 - 2 * SHORTFALL
     if behind:
         sentence = (
-            f"{groups} read {fmt.rate(consumers.achieved, 'records')}, {fmt.percent(ratio, 1)} of what was written: "
-            "they fell behind."
+            f"{groups} read {fmt.rate(consumers.achieved, 'records')}, {fmt.percent(ratio, 1)} of what was written"
+            + (f" for {copies} subscriptions" if copies > 1 else "")
+            + ": they fell behind."
         )
     else:
         sentence = f"{groups} read {fmt.rate(consumers.achieved, 'records')}: they kept up with the producers."

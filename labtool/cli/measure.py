@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,10 @@ from labtool.cli import options
 from labtool.errors import LabtoolError, StoppedError, UsageError, unknown
 
 Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Length of the window. [default: 5]", min=0.2)]
-Warmup = Annotated[float, typer.Option("--warmup", help="Seconds at the start that are shown but not counted.", min=0)]
+Warmup = Annotated[
+    float | None,
+    typer.Option("--warmup", help="Seconds at the start that are shown but not counted. [default: 0]", min=0),
+]
 Name = Annotated[str | None, typer.Option("--name", help="The run's name. [default: the workload's]")]
 Namespace = Annotated[
     list[str] | None,
@@ -33,7 +37,7 @@ def profile(
         str | None, typer.Option("--workload", "-w", help="Drive the stack with it; its options follow.")
     ] = None,
     last: Annotated[float | None, typer.Option("--last", help="Profile the past MINUTES instead.", min=0.2)] = None,
-    warmup: Warmup = 0,
+    warmup: Warmup = None,
     name: Name = None,
     namespace: Namespace = None,
     statistic: Statistic = None,
@@ -61,15 +65,15 @@ def profile(
     metrics = asked_metrics(namespace, statistic, period)
     chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
     drive = stacks.workload(workload) if workload else None
-    typed = drive.parse(context.args) if drive else {}
-    seconds = window_s(drive, drive.values(typed) if drive else {}, last or minutes)
+    settled = settle(drive, drive.parse(context.args), minutes) if drive else None
+    warm = warmup_s(settled, warmup)
     measure(
         chosen,
         drive,
-        typed,
-        seconds=seconds,
+        settled,
+        seconds=window_s(drive, settled, last or minutes, warm),
         past=last is not None,
-        warmup=warmup,
+        warmup=warm,
         name=name,
         metrics=metrics,
         yes=yes,
@@ -100,7 +104,7 @@ def run_workload(
     typed: Mapping[str, Any],
     *,
     minutes: Minutes = None,
-    warmup: Warmup = 0,
+    warmup: Warmup = None,
     name: Name = None,
     strategy: options.Strategy = None,
     yes: options.Yes = False,
@@ -114,8 +118,18 @@ def run_workload(
     from labtool.cli.connect import settings
 
     chosen = settings(cloud=cloud, lab=lab, region=region, strategy=strategy, proxy_jump=proxy_jump)
-    seconds = window_s(workload, workload.values(typed), minutes)
-    measure(chosen, workload, typed, seconds=seconds, warmup=warmup, name=name, yes=yes, json=json)
+    settled = settle(workload, typed, minutes)
+    warm = warmup_s(settled, warmup)
+    measure(
+        chosen,
+        workload,
+        settled,
+        seconds=window_s(workload, settled, minutes, warm),
+        warmup=warm,
+        name=name,
+        yes=yes,
+        json=json,
+    )
 
 
 def report(
@@ -157,18 +171,39 @@ def report(
     tell(directory, json=json)
 
 
-def window_s(workload: Any, values: Mapping[str, Any], minutes: float | None) -> float:
-    """Return the window's length in s: as asked, else as long as the workload says that it takes, else the default."""
+def settle(workload: Any, typed: Mapping[str, Any], minutes: float | None) -> Any:
+    """Return what a workload is to do, and say on stderr what is not as a file of it says."""
+    from labtool.experiment.settle import settled
+
+    found = settled(workload, typed, minutes)
+    for sentence in found.notes:
+        print(f"note: {sentence}", file=sys.stderr)
+    return found
+
+
+def window_s(workload: Any, settled: Any, minutes: float | None, warmup: float) -> float:
+    """Return the window's length in s: as asked, else as a file of the workload says, else as the workload itself.
+
+    A file says what is measured, to which the warm-up is added. Without any of them it is the default.
+    """
     if minutes is not None:
         return 60 * minutes
-    takes: float | None = workload.seconds(values) if workload else None
+    if settled is not None and settled.seconds is not None:
+        return float(settled.seconds + warmup)
+    takes: float | None = workload.seconds(settled.values) if workload else None
     return takes or 60 * DEFAULT_MINUTES
+
+
+def warmup_s(settled: Any, typed: float | None) -> float:
+    """Return the warm-up in s: as typed, else as a file says, else none."""
+    found: float | None = settled.warmup_s if settled and typed is None else typed
+    return found or 0.0
 
 
 def measure(
     chosen: Any,
     workload: Any,
-    typed: Mapping[str, Any],
+    settled: Any,
     *,
     seconds: float,
     past: bool = False,
@@ -185,7 +220,6 @@ def measure(
     from labtool.experiment import deploy
 
     check_warmup(warmup, seconds)
-    values = workload.values(typed) if workload else {}
     with launching.held(chosen, existing=True) as work:
         lab = find.need_hosts(work.lab)
         network.admit_if_silent(work.session, lab, keys.access(work.session, lab.name), work.display)
@@ -196,14 +230,14 @@ def measure(
                 f"labtool deploy {workload.stack} --lab {lab.name}",
             )
         if workload:
-            lab = launching.bring_up(work, workload.groups(values), yes=yes)
+            lab = launching.bring_up(work, workload.groups(settled.values), yes=yes)
         with launching.measuring(work):
             measured = of_lab(
                 work,
                 lab,
                 deployed,
                 workload,
-                values,
+                settled,
                 seconds=seconds,
                 past=past,
                 warmup=warmup,
@@ -227,7 +261,7 @@ def of_lab(
     lab: Any,
     deployed: dict[str, dict[str, Any]],
     workload: Any,
-    values: Mapping[str, Any],
+    settled: Any,
     *,
     seconds: float,
     past: bool = False,
@@ -261,7 +295,9 @@ def of_lab(
         warmup_s=warmup,
         past=past,
         workload=workload,
-        workload_values=values,
+        workload_values=settled.values if settled else {},
+        notes=settled.notes if settled else (),
+        latency=settled.latency if settled else None,
         stack=stacks.stack(stack) if stack else None,
         stack_values=stacks.stack(stack).values(deployed[stack]) if stack in deployed else {},
         metrics=metrics or MetricsRecord(),

@@ -44,7 +44,7 @@ def run_whole(
     typed: Mapping[str, Any],
     *,
     minutes: Minutes = None,
-    warmup: measure.Warmup = 0,
+    warmup: measure.Warmup = None,
     name: measure.Name = None,
     keep: Keep = False,
     type: options.Type = None,
@@ -66,9 +66,11 @@ def run_whole(
     from labtool.cli import launching
     from labtool.cli.connect import settings
 
-    stack, values = stacks.stack(workload.stack), workload.values(typed)
-    seconds = measure.window_s(workload, values, minutes)
-    measure.check_warmup(warmup, seconds)
+    stack, settled = stacks.stack(workload.stack), measure.settle(workload, typed, minutes)
+    values = settled.values
+    warm = measure.warmup_s(settled, warmup)
+    seconds = measure.window_s(workload, settled, minutes, warm)
+    measure.check_warmup(warm, seconds)
     short = None if keep else f"{AROUND_MIN + math.ceil(seconds / 60)}m"
     chosen = settings(
         cloud=cloud,
@@ -93,9 +95,9 @@ def run_whole(
                 lab_of_it,
                 deployed,
                 workload,
-                values,
+                settled,
                 seconds=seconds,
-                warmup=warmup,
+                warmup=warm,
                 name=name,
                 ends=not keep,
             )

@@ -93,6 +93,7 @@ class RunRecord(Record):
     machine: dict[str, str] = Field(default_factory=dict)  # controller: os, cpus, memory
     metrics: MetricsRecord = Field(default_factory=MetricsRecord)
     command: str = ""  # what was typed
+    notes: list[str] = Field(default_factory=list)  # what of its description was done in another way, a sentence each
     stages: list[StageRecord] = Field(default_factory=list)
     missing: list[Missing] = Field(default_factory=list)
     cost: dict[str, float | str] = Field(default_factory=dict)  # usd_per_hour, without, prices: see docs/dataset.md

@@ -111,6 +111,16 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("operations", "int64", "how many are in it: those that succeeded, without the warm-up"),
         Column("histogram", "string", "HdrHistogram (V2, compressed, base64) of µs, three digits; mergeable"),
     ),
+    "workload_latencies": (
+        Column("time", "timestamp", "end of the period, in the controller's clock"),
+        Column("duration_s", "double", "the period's length; periods are counted from the end of the warm-up"),
+        Column("client", "string", "host/instance"),
+        Column("measure", "string", "latency and service as above, delay (from due to sent) or end to end"),
+        Column("operations", "int64", "how many are in it"),
+        Column("sum_ms", "double", "of all of them"),
+        Column("highest_ms", "double", ""),
+        Column("histogram", "string", "as above"),
+    ),
     "workload_steps": (
         Column("start", "timestamp", ""),
         Column("end", "timestamp", ""),

@@ -18,10 +18,11 @@ from labtool.collect import gather as hosts_files
 from labtool.dataset import build as building
 from labtool.dataset import clock as clock_rows
 from labtool.dataset import parsers, tables
-from labtool.dataset.run import MetricsRecord, RunDirectory, RunRecord
+from labtool.dataset.run import MetricsRecord, Missing, RunDirectory, RunRecord
 from labtool.errors import CloudError, DataError
 from labtool.experiment import machine, software
 from labtool.experiment.journal import Journal
+from labtool.files import write_json
 from labtool.progress import Progress
 from labtool.ssh import Access
 from labtool.topology import Host, Lab
@@ -240,6 +241,13 @@ def build(directory: RunDirectory, record: RunRecord | None = None) -> RunRecord
         workload=workload.parser if workload else None,
         stacks=[one.parser for one in of if one.parser is not None],
     )
+    try:
+        results = parsers.results(workload.parser, directory) if workload and workload.parser else {}
+    except DataError as error:
+        found.append(Missing(what="the workload's results", why=error.message))
+        results = {}
+    for name, content in results.items():
+        write_json(directory.path / name, content)
     record.missing += [each for each in found if each not in record.missing]
     directory.write(record)
     return record

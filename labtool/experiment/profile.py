@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from labtool import __version__, content
 from labtool.ansible import inventory
@@ -63,6 +63,8 @@ class Asked:
     stack: Stack | None = None
     stack_values: Mapping[str, Any] = field(default_factory=dict)
     metrics: MetricsRecord = field(default_factory=MetricsRecord)
+    notes: tuple[str, ...] = ()  # what of a file is done in another way than it says
+    latency: Literal["intended"] | None = None  # what the workload's counts from; None: not known
     command: str = ""
     hosts_end: bool = False  # with the command: nothing can be gathered again
 
@@ -235,7 +237,7 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
         workload=asked.workload.name if asked.workload else None,
         workload_options=dict(asked.workload_values),
         operations=asked.workload.operations if asked.workload else "",
-        latency=asked.workload.latency if asked.workload else None,
+        latency=asked.latency,
         hosts=[
             HostRecord(
                 name=host.name,
@@ -260,6 +262,7 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
         },
         metrics=asked.metrics,
         command=asked.command or " ".join(["labtool", *sys.argv[1:]]),
+        notes=list(asked.notes),
         cost={
             "usd_per_hour": round(hourly.usd_per_hour, 4),
             "without": ", ".join(hourly.unknown),

@@ -206,6 +206,7 @@ def sections(data: RunData, analysis: Analysis, by_name: dict[str, Figure], run:
             (),
             some(
                 tables.settings("Workload options", "workload-options", data.record.workload_options),
+                tables.settings("Notes", "notes", dict(enumerate(data.record.notes, 1))),
                 tables.settings("Stack options", "stack-options", data.record.stack_options),
                 tables.settings("Versions", "versions", data.record.versions),
                 tables.settings("The controller's machine", "machine", data.record.machine),

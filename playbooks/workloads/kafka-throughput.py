@@ -1,4 +1,4 @@
-"""What Kafka's performance tools said, as rows of `workload_intervals` and `workload_summary`.
+"""What Kafka's performance tools, or our worker, said, as rows of `workload_intervals` and `workload_summary`.
 
 Reads `raw/kafka-throughput/<host>/<client>.{json,out,err}`, as files/kafka_load.py leaves them: each line behind the
 time it came, in microseconds since 1970 by the load host's clock. Where this must be known to read the numbers:
@@ -13,16 +13,29 @@ time it came, in microseconds since 1970 by the load host's clock. Where this mu
 
 `raw/kafka-throughput/end-offsets.json` has the records that each partition was given, as the brokers count them: a
 second opinion on what the producers say, in `workload_counts`.
+
+Our worker (files/KafkaWorker.java) leaves `worker.json` and `worker.jsonl`, a line a second with all latencies, for the
+producers and the consumers of a host together. Its producers' latencies in the tables are from when a record was due,
+its consumers' from when it was sent; `workload_latencies` has both, and from which all others follow. The warm-up is in
+the intervals only.
+
+Files of OpenMessaging Benchmark become options here (`settle`), and the run's tables its result (`results`).
 """
 
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from labtool import openmessaging
+from labtool.dataset import openmessaging as as_result
+from labtool.dataset.requests import encoded
+from labtool.dataset.run import RunRecord
 from labtool.errors import DataError
 
 MIB = 1 << 20
@@ -66,6 +79,7 @@ def parse(raw: Path, run: dict[str, Any]) -> Rows:
     """Return the tables' rows; `DataError` names the file and the line that no tool of ours prints."""
     intervals: list[dict[str, Any]] = []
     summaries: list[dict[str, Any]] = []
+    latencies: list[dict[str, Any]] = []
     producers: list[Client] = []
     for file in sorted((raw / "kafka-throughput").glob("*/*.json")):
         client = read_client(file)
@@ -75,14 +89,22 @@ def parse(raw: Path, run: dict[str, Any]) -> Rows:
             producers.append(client)
         elif role == "consumer":
             read_consumer(client)
+        elif role == "worker":
+            worker = Worker.read(file)
+            client.acknowledged = worker.acknowledged
+            producers.append(client)
+            intervals += worker.intervals()
+            summaries += worker.summaries()
+            latencies += worker.latencies()
         else:
-            raise DataError(f"{file}: role is {role!r}, expected producer or consumer")
+            raise DataError(f"{file}: role is {role!r}, expected producer, consumer or worker")
         intervals += client.intervals
         if client.intervals:
             summaries.append(summarise(client))
     tables = {
         "workload_intervals": intervals,
         "workload_summary": summaries,
+        "workload_latencies": latencies,
         "workload_counts": count(producers, raw / "kafka-throughput" / "end-offsets.json"),
     }
     return {name: rows for name, rows in tables.items() if rows}
@@ -251,3 +273,208 @@ def summarise(client: Client) -> dict[str, Any]:
             "p999_ms": float(found[10]),
         }
     return row
+
+
+def settle(typed: dict[str, Any], minutes: float | None) -> openmessaging.Asked:
+    """Return what OpenMessaging Benchmark's files ask for, where some were typed."""
+    return openmessaging.asked(typed, minutes)
+
+
+def check(values: dict[str, Any]) -> None:
+    """Refuse options that do not go together."""
+    openmessaging.check(values)
+
+
+def results(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """Return the run's result as OpenMessaging Benchmark writes it."""
+    kept = (folder / "raw" / "kafka-throughput" / name for name in ("workload.yaml", "driver.yaml"))
+    workload, driver = openmessaging.names(*(file if file.is_file() else None for file in kept))
+    found = as_result.of_run(folder, RunRecord.model_validate(run), workload or run["name"], driver)
+    return {as_result.FILE: found} if found else {}
+
+
+LATENCIES = ("latency", "service", "delay", "end to end")
+
+
+@dataclass
+class Line:
+    """A second of a worker."""
+
+    start: float  # s since 1970
+    end: float
+    said: dict[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.end - self.start
+
+    @property
+    def middle(self) -> float:
+        """What says where it belongs: lines end some ms late."""
+        return (self.start + self.end) / 2
+
+
+@dataclass
+class Worker:
+    """What a host's worker told."""
+
+    host: str
+    parameters: dict[str, Any]
+    lines: list[Line]
+    cut: bool  # the last line has no end, or there is none
+
+    @classmethod
+    def read(cls, file: Path) -> "Worker":
+        """Read `worker.json` and the lines beside it; a last one without its end was cut and is left out."""
+        told = file.with_suffix(".jsonl")
+        *whole, rest = told.read_text().split("\n") if told.exists() else [""]
+        lines = []
+        for number, text in enumerate(whole, 1):
+            try:
+                said = json.loads(text)
+                end = said["end_us"] / 1e6
+                lines.append(Line(end - said["seconds"], end, said))
+            except (ValueError, KeyError, TypeError):
+                raise DataError(f"{told}:{number}: no line of KafkaWorker: {text[:80]!r}") from None
+        return cls(file.parent.name, json.loads(file.read_text()), lines, bool(rest) or not lines)
+
+    @property
+    def acknowledged(self) -> int | None:
+        """How many records of the producers were stored; None where the worker was ended before it knew."""
+        known = self.parameters.get("exit_code") == 0 and not self.cut
+        return sum(line.said["sent"] for line in self.lines) if known else None
+
+    @property
+    def rate(self) -> float | None:
+        """Records/s that were asked for; None where nothing was."""
+        return self.parameters["rate"] or None
+
+    @property
+    def load_end(self) -> float:
+        """When the last record was due."""
+        return self.lines[0].start + float(self.parameters["duration_s"])
+
+    @property
+    def measured(self) -> float:
+        """When the warm-up was over."""
+        return self.lines[0].start + float(self.parameters["warmup_s"])
+
+    def intervals(self) -> list[dict[str, Any]]:
+        """Return a row a line of the producers while they sent, and of the consumers until all was read."""
+        found = []
+        heard = max((at for at, line in enumerate(self.lines) if line.said["received"]), default=-1)
+        for at, line in enumerate(self.lines):
+            for role, count, size, measure in CLIENTS:
+                if not self.has(role) or (line.middle > self.load_end and (role == "producer" or at > heard)):
+                    continue
+                found.append(
+                    {
+                        "time": datetime.fromtimestamp(line.end, UTC),
+                        "duration_s": line.seconds,
+                        "client": f"{self.host}/{role}s",
+                        "role": role,
+                        "offered_rate": self.rate if role == "producer" else None,
+                        "rate": line.said[count] / line.seconds,
+                        "bytes_rate": line.said[size] / line.seconds,
+                        "errors": line.said["failed"] if role == "producer" else 0,
+                        **stated([line], measure, p50_ms=0.5, p90_ms=0.9, p99_ms=0.99),
+                    }
+                )
+        return found
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """Return a row of the producers and one of the consumers, without the warm-up."""
+        counted = [line for line in self.lines if line.middle >= self.measured]
+        found = []
+        for role, count, size, measure in CLIENTS:
+            operations = sum(line.said[count] for line in counted)
+            if not self.has(role) or not operations:
+                continue
+            # What was acknowledged after the last record was due is counted, but of no rate.
+            timed = [line for line in counted if role == "consumer" or line.middle <= self.load_end]
+            end = min(self.load_end, timed[-1].end) if role == "producer" and timed else counted[-1].end
+            seconds = max(end - counted[0].start, 1e-9)
+            failed = sum(line.said["failed"] for line in counted) if role == "producer" else 0
+            found.append(
+                {
+                    "client": f"{self.host}/{role}s",
+                    "role": role,
+                    "start": datetime.fromtimestamp(counted[0].start, UTC),
+                    "end": datetime.fromtimestamp(end, UTC),
+                    "operations": operations,
+                    "errors": failed,
+                    "offered_rate": self.rate if role == "producer" else None,
+                    "rate": sum(line.said[count] for line in timed) / seconds,
+                    "bytes_rate": sum(line.said[size] for line in timed) / seconds,
+                    **stated(counted, measure, p50_ms=0.5, p95_ms=0.95, p99_ms=0.99, p999_ms=0.999),
+                }
+            )
+        return found
+
+    def latencies(self) -> list[dict[str, Any]]:
+        """Return a row a measure and period of 10 s; what ended after the load's end is in the last period."""
+        periods: dict[int, list[Line]] = {}
+        last = max(math.ceil((self.load_end - self.measured) / as_result.PERIOD_S - 1e-3) - 1, 0) if self.lines else 0
+        for line in self.lines:
+            if line.middle >= self.measured:
+                at = min(int((line.middle - self.measured) / as_result.PERIOD_S), last)
+                periods.setdefault(at, []).append(line)
+        found = []
+        for at, lines in sorted(periods.items()):
+            start = self.measured + at * as_result.PERIOD_S
+            end = min(start + as_result.PERIOD_S, self.load_end)
+            for measure in LATENCIES:
+                seen = counts(lines, measure)
+                if not seen:
+                    continue
+                found.append(
+                    {
+                        "time": datetime.fromtimestamp(end, UTC),
+                        "duration_s": end - start,
+                        "client": f"{self.host}/{'consumers' if measure == 'end to end' else 'producers'}",
+                        "measure": measure,
+                        "operations": seen.total(),
+                        "sum_ms": sum(line.said[measure]["sum"] for line in lines) / 1e3,
+                        "highest_ms": max(line.said[measure]["highest"] for line in lines) / 1e3,
+                        "histogram": encoded((max(us, 1), n) for us, n in sorted(seen.items())),
+                    }
+                )
+        return found
+
+    def has(self, role: str) -> bool:
+        """Return True if there were any of that role on this host."""
+        consumers = self.parameters["consumers"] * self.parameters["subscriptions"]
+        return bool(self.parameters["producers"] if role == "producer" else consumers)
+
+
+CLIENTS = (("producer", "sent", "sent_bytes", "latency"), ("consumer", "received", "received_bytes", "end to end"))
+
+
+def counts(lines: Iterable[Line], measure: str) -> Counter[int]:
+    """Return how often each value (µs) of a measure was seen."""
+    found: Counter[int] = Counter()
+    for line in lines:
+        found.update({int(value): n for value, n in line.said[measure]["counts"].items()})
+    return found
+
+
+def stated(lines: list[Line], measure: str, **levels: float) -> dict[str, float | None]:
+    """Return the mean, the highest and the levels of a measure in ms; None of each where nothing was measured."""
+    seen = counts(lines, measure)
+    n = seen.total()
+    if not n:
+        return dict.fromkeys(["latency_avg_ms", "latency_max_ms", *levels])
+    found: dict[str, float | None] = {
+        "latency_avg_ms": sum(line.said[measure]["sum"] for line in lines) / n / 1e3,
+        "latency_max_ms": max(line.said[measure]["highest"] for line in lines) / 1e3,
+    }
+    ordered = sorted(seen)
+    for name, q in levels.items():
+        wanted, passed = max(math.ceil(n * q - 1e-9), 1), 0
+        for value in ordered:
+            passed += seen[value]
+            if passed >= wanted:
+                found[name] = value / 1e3
+                break
+    return found

@@ -135,6 +135,15 @@ def test_consumers_that_fall_behind():
     assert finding.severity == "warning" and "90" in finding.sentence
 
 
+def test_each_subscription_has_all_records_to_read():
+    reader = client(10_000.0, name="load-0/consumers", role="consumer", offered=None)
+    data = run_data(clients=(client(10_000.0), reader))
+    assert found(data)["load.consumers"].severity == "ok"
+    twice = replace(data, record=data.record.model_copy(update={"workload_options": {"subscriptions": 2}}))
+    assert found(twice)["load.consumers"].severity == "warning"
+    assert "50.0 % of what was written for 2 subscriptions" in found(twice)["load.consumers"].sentence
+
+
 def test_a_total_alone_has_no_interval():
     load = load_of(run_data(clients=()), "producer")
     assert (load.achieved, load.interval, load.intervals) == (10_000.0, None, 0)

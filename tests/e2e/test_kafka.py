@@ -65,10 +65,41 @@ def test_unknown_names_get_the_nearest(labtool):
     assert "--brokers" in labtool.run("deploy", "kafka-cluster", "--broker", "3", code=2).stderr
 
 
-def test_a_profile_measures_the_load_that_ran(labtool, deployed):
-    labtool.run(
-        "profile", *LAB, "--minutes", "2.2", "--warmup", "10", "--workload", "kafka-throughput", "--rate", "5000"
-    )
+OMB_WORKLOAD = """\
+name: 1 topic / 6 partitions / 100 B
+topics: 1
+partitionsPerTopic: 6
+messageSize: 100
+subscriptionsPerTopic: 1
+consumerPerSubscription: 1
+producersPerTopic: 2
+producerRate: 50000
+testDurationMinutes: 2
+"""
+
+OMB_DRIVER = """\
+name: Kafka
+driverClass: io.openmessaging.benchmark.driver.kafka.KafkaBenchmarkDriver
+replicationFactor: 3
+topicConfig: |
+  min.insync.replicas=2
+commonConfig: |
+  bootstrap.servers=localhost:9092
+producerConfig: |
+  acks=all
+  linger.ms=1
+"""
+
+
+def test_a_profile_measures_the_load_that_ran(labtool, deployed, tmp_path):
+    for name, text in (("workload", OMB_WORKLOAD), ("driver", OMB_DRIVER)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    told = labtool.run(
+        "profile", *LAB, "--warmup", "10", "--workload", "kafka-throughput", "--rate", "5000",
+        "--omb-workload", str(tmp_path / "workload.yaml"), "--omb-driver", str(tmp_path / "driver.yaml"),
+        "--client", "perf-test",
+    ).stderr  # fmt: skip
+    assert "--rate 5000 was typed, and is used instead of producerRate: 50000" in told
     run = labtool.folder / "runs" / "kafka" / "latest"
     record = json.loads((run / "run.json").read_text())
     assert [stage["outcome"] for stage in record["stages"]].count("failed") == 0
@@ -78,6 +109,10 @@ def test_a_profile_measures_the_load_that_ran(labtool, deployed):
     assert "kafka-throughput" in page and page.count("<img") + page.count("<svg") >= 6
     tables = {path.stem for path in (run / "tables").glob("*.parquet")}
     assert {"host_metrics", "cloudwatch", "timeline", "clock", "workload_intervals", "workload_summary"} <= tables
+    result = json.loads((run / "RESULT.json").read_text())
+    assert (result["workload"], result["driver"]) == ("1 topic / 6 partitions / 100 B", "Kafka")
+    assert len(result["publishRate"]) == len(result["publishLatencyAvg"]) >= 10
+    assert sum(result["publishRate"][:10]) / 10 == pytest.approx(5000, rel=0.1)
     # The records the producers say they sent are in the topic: its end offsets are the independent count.
     ((claimed, counted),) = rows(run, "select claimed, counted from workload_counts")
     assert claimed == counted > 500_000

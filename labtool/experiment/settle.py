@@ -1,0 +1,55 @@
+"""What a workload is to do: the options that were typed, and those that follow from a file that one of them names.
+
+A workload's file may have `settle(typed: dict, minutes: float | None)`, which returns a value with the fields of
+`Found`, and beside it `check(values: dict)`, which refuses options that do not go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+from labtool.dataset import parsers
+from labtool.errors import UsageError
+from labtool.option import Value
+from labtool.stacks import Workload
+
+
+class Found(Protocol):
+    """What a file says."""
+
+    values: Mapping[str, Any]  # of options that were not typed
+    whence: Mapping[str, str]  # option → where its value stands
+    seconds: float | None  # that are measured, after the warm-up; None where it does not say
+    warmup_s: float | None
+    notes: tuple[str, ...]  # what is done in another way than it says
+    latency: Literal["intended"] | None  # from when it counts; None as the workload declares
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A workload's options with all values, and the rest as in `Found`."""
+
+    values: dict[str, Value | None]
+    seconds: float | None = None
+    warmup_s: float | None = None
+    notes: tuple[str, ...] = ()
+    latency: Literal["intended"] | None = None
+
+
+def settled(workload: Workload, typed: Mapping[str, Any], minutes: float | None = None) -> Settled:
+    """Return what the workload is to do; `UsageError` and `ConfigError` say what is wrong, where, and the way out."""
+    values, file = workload.values(typed), workload.parser
+    if file is None or not parsers.has(file, "settle"):
+        return Settled(values, latency=workload.latency)
+    given = {name: values[name] for name in workload.options if typed.get(name) is not None}
+    found = cast(Found, parsers.call(file, "settle", given, minutes))
+    for name, value in found.values.items():
+        option = workload.options[name]
+        try:
+            values[name] = option.value(value)
+        except UsageError:
+            raise UsageError(f"{found.whence[name]}: {value!r} is not {option.allowed}") from None
+    parsers.call(file, "check", values)
+    return Settled(values, found.seconds, found.warmup_s, found.notes, found.latency or workload.latency)

@@ -1,0 +1,81 @@
+"""Options that follow from a file, and how long a window they make."""
+
+from __future__ import annotations
+
+import pytest
+
+from labtool import stacks
+from labtool.cli import measure
+from labtool.errors import DataError, UsageError
+from labtool.experiment.settle import Settled, settled
+
+DECLARED = """\
+description: it
+stack: kafka-cluster
+options:
+  rate: {type: int, default: 5, min: 1}
+  file: {type: str}
+"""
+
+SETTLES = """\
+from types import SimpleNamespace
+
+
+def settle(typed, minutes):
+    values = {} if "rate" in typed or "file" not in typed else {"rate": int(typed["file"])}
+    whence = dict.fromkeys(values, "its file: speed")
+    return SimpleNamespace(
+        values=values, whence=whence, seconds=120.0, warmup_s=30.0, notes=("a note",), latency="intended"
+    )
+
+
+def check(values):
+    if values["rate"] == 13:
+        raise ZeroDivisionError
+"""
+
+
+@pytest.fixture
+def workload(tmp_path):
+    folder = tmp_path / "workloads"
+    folder.mkdir()
+    (folder / "it.workload.yml").write_text(DECLARED)
+    (folder / "it.yml").write_text("---\n")
+
+    def make(code=SETTLES):
+        if code:
+            (folder / "it.py").write_text(code)
+        return stacks.workload("it", tmp_path)
+
+    return make
+
+
+def test_a_file_fills_in_what_was_not_typed(workload):
+    assert settled(workload(), {"file": "7"}).values == {"rate": 7, "file": "7"}
+    assert settled(workload(), {"file": "7", "rate": "3"}).values["rate"] == 3
+    found = settled(workload(), {})
+    assert (found.values["rate"], found.seconds, found.notes, found.latency) == (5, 120.0, ("a note",), "intended")
+
+
+def test_a_value_that_may_not_be_is_named_as_the_file_calls_it(workload):
+    with pytest.raises(UsageError, match=r"its file: speed: 0 is not a whole number, 1 or more"):
+        settled(workload(), {"file": "0"})
+
+
+def test_a_file_that_breaks_is_named(workload):
+    with pytest.raises(DataError, match=r"it\.py line \d+: check failed: ZeroDivisionError"):
+        settled(workload(), {"rate": "13"})
+
+
+def test_without_a_file_options_are_as_typed(workload):
+    assert settled(workload(""), {"rate": "3"}) == Settled({"rate": 3, "file": None})
+    assert settled(stacks.workload("kafka-spark-streaming"), {}).latency == "intended", "as it is declared"
+
+
+def test_the_window_is_as_typed_else_as_a_file_says(workload):
+    made, found = workload(), Settled({"rate": 1}, seconds=120.0, warmup_s=30.0)
+    assert measure.window_s(made, found, None, 30.0) == 150, "the warm-up comes before what a file says"
+    assert measure.window_s(made, found, 3.0, 30.0) == 180
+    assert measure.window_s(made, Settled({}), None, 30.0) == measure.window_s(None, None, None, 0.0) == 300
+    assert [measure.warmup_s(found, typed) for typed in (None, 0.0, 7.0)] == [30, 0, 7]
+    assert measure.warmup_s(None, None) == measure.warmup_s(Settled({}), None) == 0
