@@ -2,14 +2,16 @@
 
     python benchmarks/explaining.py [network] [workers] [disk] [--rounds 2] [--size 192] [--at-most 0.28]
 
-Two workers of one vCPU each, so that the second brings a processor of its own where the machine has two. In each round
-a part runs its job twice, and every other round the other way round; the errors are of the medians.
+Two workers of one vCPU each. In each round a part runs its job twice, and every other round the other way round; the
+errors are of the medians.
 
 network   a sort on hosts that may send `--rate` Mbit/s (tbf) is explained, and the same sort measured without that
           limit. Held against each other are how much sooner it would end with an infinitely fast network (blocked time,
           what is known to be the network's) and how much sooner it did.
 workers   a word count on one worker is explained, and measured on two: what twice the workers were said to give. It
           computes for most of its time; k-means plans and waits for its driver, which a second worker does not help.
+          Local workers share the machine with its driver and each other: each has but `--processors` of it, so that
+          the second brings what the first has.
 disk      a word count of what lies on the hosts' disks is explained where they may read `--read` MiB/s, and measured
           without that limit: what an infinitely fast disk was said to give. The limit is that of the hosts' cgroups:
           this part is of the local cloud, as root. Where its kernel does not hold back such reads it says so.
@@ -31,16 +33,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from limits import limit_reads
+from limits import limit_processors, limit_reads
 
 from labtool.analysis.explained import Explained, explain
 from labtool.analysis.load import load
 from labtool.cli.connect import reach, settings
+from labtool.config import Settings
 from labtool.dataset.run import RunDirectory
 
 LABTOOL = Path(sysconfig.get_path("scripts")) / "labtool"
 LAB = "bench-explaining"
-TYPE = "t2.small"
+TYPE, VCPUS = "t2.small", 1.0
 DEPLOY = ("deploy", "spark-cluster", "--workers", "2", "--type", TYPE, "--yes")
 HELD = 1.5
 """A disk that reads faster than this times its limit is not held back by it."""
@@ -145,6 +148,12 @@ def rounds(count: int, explained: Callable[[], Said], measured: Callable[[], flo
     return held
 
 
+def instances_of(chosen: Settings) -> list[str]:
+    """Return the workers' instances."""
+    lab, _ = reach(chosen)
+    return [host.instance_id for host in lab.running if host.group == "spark_worker"]
+
+
 def network(folder: str, given: argparse.Namespace) -> Held:
     """Hold an infinitely fast network against one without a limit."""
     shape = f"sudo tc qdisc replace dev eth0 root tbf rate {given.rate}mbit burst 64kb latency 200ms"
@@ -161,7 +170,20 @@ def network(folder: str, given: argparse.Namespace) -> Held:
 
 
 def workers(folder: str, given: argparse.Namespace) -> Held:
-    """Hold twice the workers against a second one."""
+    """Hold twice the workers against a second one, each with processors that no other host has."""
+    chosen = settings(lab=LAB)
+    if chosen.cloud != "local":
+        return one_and_two(folder, given)
+    instances = instances_of(chosen)
+    limit_processors(chosen, instances, given.processors)
+    try:
+        return one_and_two(folder, given)
+    finally:
+        limit_processors(chosen, instances, VCPUS)
+
+
+def one_and_two(folder: str, given: argparse.Namespace) -> Held:
+    """Explain a job on one worker, and measure it on two."""
     count = ("--job", "wordcount", "--size", str(given.size), "--partitions", "16")
 
     def alone() -> Said:
@@ -179,8 +201,7 @@ def disk(folder: str, given: argparse.Namespace) -> Held:
     chosen = settings(lab=LAB)
     if chosen.cloud != "local":
         raise CannotError("a host's disk is limited from the machine that carries it, and these hosts are elsewhere")
-    lab, _ = reach(chosen)
-    instances = [host.instance_id for host in lab.running if host.group == "spark_worker"]
+    instances = instances_of(chosen)
     count = ("--job", "wordcount", "--size", str(given.size / 2), "--input", "disk", "--partitions", "8")
     speed = (folder, "exec", "--json", "--on", "spark_worker-0", "--", f"sudo python3 -c '{PROBE}'")
 
@@ -224,6 +245,7 @@ def main() -> None:
     parser.add_argument("--size", type=float, default=192, help="MiB of input; of what lies on disk half of it")
     parser.add_argument("--rate", type=float, default=20, help="Mbit/s that a throttled host may send")
     parser.add_argument("--read", type=float, default=2, help="MiB/s that a throttled host may read from its disk")
+    parser.add_argument("--processors", type=float, default=0.5, help="of the machine's that each local worker has")
     parser.add_argument("--at-most", type=float, default=0.28)
     parser.add_argument("--runs", metavar="FOLDER", help="keep the runs with their reports here")
     given = parser.parse_args()
