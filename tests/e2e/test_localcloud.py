@@ -177,6 +177,8 @@ def busy(cloud):
     """A host of one vCPU on which a process spins half the time, and the first whole minute of that."""
     instance = cloud.launch("t2.small", Monitoring={"Enabled": True})
     cloud.ready(instance)
+    # Other tests' hosts fill the machine: this one is to have what it asks for.
+    subprocess.run(["podman", "update", "--cpu-shares", "16384", f"{SETTINGS.name}-{instance}"], check=False)
     cloud.says(instance, f"nohup python3 -c {shlex.quote(SPIN)} >/dev/null 2>&1 &")
     cloud.says(instance, "nohup env LC_ALL=C S_TIME_FORMAT=ISO sar -u 1 180 >/tmp/sar.txt 2>&1 &")
     return instance, (int(time.time()) // 60 + 1) * 60
@@ -286,10 +288,10 @@ def test_cpu_utilisation_agrees_with_sadc_in_the_host(cloud, busy):
             at = h * 3600 + m * 60 + s
             if minute % 86400 < at <= minute % 86400 + 60:
                 inside.append(100 - float(words[-1]))
-    assert len(inside) >= 50, "on a machine that is full sadc is late for some seconds"
+    assert len(inside) >= 55
     mean = sum(inside) / len(inside)
     print(f"outside {outside['Average']:.1f} %, inside {mean:.1f} %")
-    assert 4 < mean <= 100, "more than a host that idles, however little the machine has to give"
+    assert 15 < mean <= 100
     assert outside["Average"] == pytest.approx(mean, abs=4)
 
 
