@@ -236,7 +236,8 @@ def predictions(
     Twice the cores, or workers, are twice the slots. At best every task takes what it took. At worst, with twice the
     tasks at once on the same disk and network, what a task waited for these takes twice as long; of twice the workers
     each has its own, and what it waits for the network grows by the share of shuffle data that is on other hosts then.
-    New workers have to warm up as the first ones had (`warming`).
+    New workers have to warm up as the first ones had (`warming`): their first tasks take longer, and what the workers'
+    processors, or those of the one machine under them, have to compute grows as the tasks' time does.
     Twice the disk, or network, halves what tasks were blocked for it: at worst what is told to be so, at best all that
     may be; `crowded` is as for `blocked`.
     """
@@ -254,15 +255,18 @@ def predictions(
     # With w hosts, (w - 1) / w of what is shuffled is on another one.
     grown = (2 * workers - 1) / (2 * workers) / ((workers - 1) / workers) if workers > 1 else 2.0
 
-    def length(durations: Floats, slots: Sequence[Slot] | None, **left: float) -> float:
+    def length(durations: Floats, slots: Sequence[Slot] | None, computed: Floats = took, **left: float) -> float:
         made = plan.run(durations, slots)
         # No stage is faster than what is left of its ideal times.
         short = 0.0
         for one in found:
-            known = [value * left.get(name, 1.0) for name in RESOURCES if (value := one.of(name))]
+            mine = application.of_stage(one.stage)
+            more = float(np.nansum(computed[mine]) / (np.nansum(took[mine]) or 1.0))
+            known = [one.cpu_s * more * left.get("cpu", 1.0)]
+            known += [value * left.get(name, 1.0) for name in ("disk", "network") if (value := one.of(name))]
             # What one machine has to compute it has to compute, on however many hosts.
-            floor = max([*known, one.machine_s or 0.0])
-            short += max(0.0, min(floor, one.took_s) - float(made.stage_length[one.stage]))
+            floor = max([*known, (one.machine_s or 0.0) * more])
+            short += max(0.0, min(floor, one.took_s * more) - float(made.stage_length[one.stage]))
         return (made.length + short) * scale
 
     cold = took + warming(application)
@@ -278,9 +282,9 @@ def predictions(
         ),
         Prediction(
             "workers",
-            length(cold, twice, **all_half),
+            length(cold, twice, cold, **all_half),
             length(took, twice, **free),
-            length(cold + told["network"] * (grown - 1), twice, **all_half),
+            length(cold + told["network"] * (grown - 1), twice, cold, **all_half),
         ),
     ]
     for name in ("disk", "network"):

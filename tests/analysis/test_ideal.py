@@ -170,6 +170,16 @@ def test_new_workers_have_to_warm_up_as_the_first_ones_had():
     assert found["cores"].seconds == pytest.approx(3.0), "the code is there already"
 
 
+def test_what_new_workers_warm_up_the_one_machine_has_to_compute():
+    # 10 s of tasks, and 4 s more if two other slots are to warm up too.
+    rows = [task(0, 0.0, 3.0), task(0, 0.0, 3.0), *(task(0, 3.0 + i // 2, 1.0) for i in range(4))]
+    waves = application(rows, executors=(("0", 2),))
+    full = predicted(waves, local(busy(1.0), 1.0))
+    assert full["workers"].seconds == pytest.approx(5.0 * 1.4) and full["cores"].seconds == pytest.approx(5.0)
+    # 90 %, of which 10 % are others' and stay so.
+    assert predicted(waves, local(busy(0.8), 0.9))["workers"].seconds == pytest.approx(5.0 * 1.4 * 0.8 / 0.9)
+
+
 def test_twice_the_network_halves_what_was_waited_for_it():
     app = application([task(0, float(i), 1.0, cpu=0.5, fetch_wait=0.5) for i in range(4)])
     found = predicted(app, run({"host-0": busy(0.5, 0.0, 50e6)}))["network"]
