@@ -16,7 +16,7 @@ are a resource too, which more cores or workers do not add to.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -255,7 +255,9 @@ def predictions(
     # With w hosts, (w - 1) / w of what is shuffled is on another one.
     grown = (2 * workers - 1) / (2 * workers) / ((workers - 1) / workers) if workers > 1 else 2.0
 
-    def length(durations: Floats, slots: Sequence[Slot] | None, computed: Floats = took, **left: float) -> float:
+    def length(
+        durations: Floats, slots: Sequence[Slot] | None, left: Mapping[str, float], computed: Floats = took
+    ) -> float:
         made = plan.run(durations, slots)
         # No stage is faster than what is left of its ideal times.
         short = 0.0
@@ -276,20 +278,20 @@ def predictions(
     made = [
         Prediction(
             "cores",
-            length(took, twice, **half),
-            length(took, twice, **free),
-            length(took + told["disk"] + told["network"], twice, **half),
+            length(took, twice, half),
+            length(took, twice, free),
+            length(took + told["disk"] + told["network"], twice, half),
         ),
         Prediction(
             "workers",
-            length(cold, twice, cold, **all_half),
-            length(took, twice, **free),
-            length(cold + told["network"] * (grown - 1), twice, cold, **all_half),
+            length(cold, twice, all_half, cold),
+            length(took, twice, free),
+            length(cold + told["network"] * (grown - 1), twice, all_half, cold),
         ),
     ]
     for name in ("disk", "network"):
-        likely = length(took - told[name] / 2, None, **{name: 0.5})
-        best = length(took - most[name] / 2, None, **{name: 0.5})
+        likely = length(took - told[name] / 2, None, {name: 0.5})
+        best = length(took - most[name] / 2, None, {name: 0.5})
         made.append(Prediction(name, likely, best, application.length))
     return tuple(
         replace(one, best_s=min(one.best_s, one.seconds), worst_s=max(one.worst_s, one.seconds)) for one in made
