@@ -29,10 +29,11 @@ def settings(**flags: Any) -> Settings:
 
 def launch_options(chosen: Settings, typed: Mapping[str, Any] | None = None) -> Options:
     """Return how hosts are launched: the section [aws] for AWS, and for any cloud what was `typed`."""
+    from labtool.checked import convert
     from labtool.cloud.request import Options
     from labtool.config import AwsSettings
 
-    given = chosen.aws if chosen.cloud == "aws" else AwsSettings.model_validate(dict(typed or {}))
+    given = chosen.aws if chosen.cloud == "aws" else convert(dict(typed or {}), AwsSettings, lax=True)
     return Options(
         root_gib=given.root_gib,
         placement=given.placement,

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 def answer(argv: Sequence[str]) -> None:
     """Answer Ansible's `--list` or `--host NAME` for the lab of the settings; exits 1 with one line on failure."""
     import gc
-    import os
 
-    # pydantic would look through all that is installed for plugins of its own.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from labtool.ansible import inventory as text
     from labtool.cli.connect import settings
     from labtool.errors import LabtoolError
