@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -116,6 +115,8 @@ def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> S
     sources: dict[str, str] = {}
     file = find_file(start or Path.cwd())
     if file is not None:
+        import tomllib
+
         try:
             content = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:

@@ -100,10 +100,11 @@ def reach(chosen: Settings) -> tuple[Lab, Access]:
         asked = beside.submit(find.existing, session, chosen.lab)
         from labtool.cloud import keys, network  # while EC2 answers
 
+        learned = keys.learned(session, chosen.lab)
         found = find.need_hosts(asked.result())
         access = keys.need_key(session, found.name)
         network.admit_if_silent(session, found, access, display)
-        keys.learn(session, found.name, found.running)
+        keys.learn(session, found.name, found.running, learned)
     return found, access
 
 

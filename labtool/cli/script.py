@@ -14,12 +14,12 @@ def answer(argv: Sequence[str]) -> None:
     """Answer Ansible's `--list` or `--host NAME` for the lab of the settings; exits 1 with one line on failure."""
     import gc
 
+    # The process ends with its answer: looking for what could be freed of a thousand hosts frees nothing.
+    gc.disable()
     from labtool.ansible import inventory as text
     from labtool.cli.connect import settings
     from labtool.errors import LabtoolError
 
-    # The process ends with its answer: looking for what could be freed of a thousand hosts frees nothing.
-    gc.disable()
     try:
         print(text.script_answer(of_lab(settings()), argv))
     except LabtoolError as error:
