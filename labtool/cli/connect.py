@@ -96,8 +96,7 @@ def reach(chosen: Settings) -> tuple[Lab, Access]:
 
     with Display() as display, ThreadPoolExecutor(1) as beside:
         session = connect_existing(chosen, display)
-        session.client("ec2")
-        asked = beside.submit(find.existing, session, chosen.lab)
+        asked = find.asking(session, chosen.lab, beside)
         from labtool.cloud import keys, network  # while EC2 answers
 
         learned = keys.learned(session, chosen.lab)
