@@ -34,7 +34,7 @@ PROXY_JUMP = re.compile(f"{_HOP}(,{_HOP})*")
 class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The local cloud."""
 
-    name: Annotated[str, matching(LOCAL_NAME, "a lower-case letter and up to nine more or digits")] = "labtool"
+    name: Annotated[str, matching(LOCAL_NAME, "up to 10 lower-case letters and digits, a letter first")] = "labtool"
     """Names its bridge, network, containers and state: two local clouds can stand side by side."""
     state: Path = Path("/var/lib/labtool")
     subnet: str = "198.18.0.0/16"
@@ -85,7 +85,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
     cloud: Literal["local", "aws"] = "local"
-    lab: Annotated[str, matching(LAB_NAME, "a lower-case letter and up to 30 more, digits or hyphens")] = "lab"
+    lab: Annotated[str, matching(LAB_NAME, "up to 31 lower-case letters, digits and hyphens, a letter first")] = "lab"
     region: str = "us-east-1"
     image: str | None = None
     """debian-12, ubuntu-24.04, amazon-linux-2023 or an AMI id; None is the cloud's default."""
