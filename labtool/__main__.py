@@ -9,7 +9,7 @@ import sys
 
 def main() -> None:
     """Run `labtool`; exits 0 done, 1 failed, 2 usage, 3 a bug of ours, 130 interrupted."""
-    # pydantic would look through all that is installed for plugins of its own.
+    # typer checks what was typed with pydantic, which would look through all that is installed for plugins of its own.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from labtool.cli.app import run
 

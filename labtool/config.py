@@ -10,34 +10,35 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from msgspec import Meta, Struct
 
-from labtool.errors import ConfigError, unknown
+from labtool import checked
+from labtool.checked import RefusedError, matching
+from labtool.errors import ConfigError
 from labtool.topology import LAB_NAME
 
 BENCHMARK_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
 """Reserved for benchmarks by RFC 2544: no host of the world is there."""
+
+LOCAL_NAME = re.compile(r"[a-z][a-z0-9]{0,9}")
 
 _HOP = r"(ssh://)?[A-Za-z0-9_\[][A-Za-z0-9_.@:%\[\]-]*"
 PROXY_JUMP = re.compile(f"{_HOP}(,{_HOP})*")
 """Nothing in it that ssh would read as an option or a shell as more than a word."""
 
 
-class LocalSettings(BaseModel):
+class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The local cloud."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(default="labtool", pattern=r"^[a-z][a-z0-9]{0,9}$")
+    name: Annotated[str, matching(LOCAL_NAME, "up to 10 lower-case letters and digits, a letter first")] = "labtool"
     """Names its bridge, network, containers and state: two local clouds can stand side by side."""
     state: Path = Path("/var/lib/labtool")
     subnet: str = "198.18.0.0/16"
-    port: int = Field(default=4600, ge=1024, le=65535)
+    port: Annotated[int, Meta(ge=1024, le=65535)] = 4600
     image_packages: tuple[str, ...] = ("default-jre-headless",)
     """Debian packages that the host image has besides the base."""
 
@@ -46,21 +47,19 @@ class LocalSettings(BaseModel):
         """The bridge's own address as a network: where this machine's SSH comes from."""
         return f"{ipaddress.ip_network(self.subnet)[1]}/32"
 
-    @field_validator("subnet")
-    @classmethod
-    def _inside_benchmark_network(cls, value: str) -> str:
-        network = ipaddress.ip_network(value)
+    def __post_init__(self) -> None:
+        try:
+            network = ipaddress.ip_network(self.subnet)
+        except ValueError as error:
+            raise RefusedError(f"{error}", "subnet") from None
         if not isinstance(network, ipaddress.IPv4Network) or not network.subnet_of(BENCHMARK_NETWORK):
-            raise ValueError(f"must lie within {BENCHMARK_NETWORK}")
-        return value
+            raise RefusedError(f"must lie within {BENCHMARK_NETWORK} (it is {self.subnet!r})", "subnet")
 
 
-class AwsSettings(BaseModel):
+class AwsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How hosts are launched on AWS; the local cloud has but what is typed on the command line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    root_gib: int = Field(default=20, ge=8, le=16384)
+    root_gib: Annotated[int, Meta(ge=8, le=16384)] = 20
     """Size of the root volume, gp3, in GiB."""
     placement: Literal["cluster", "spread", "partition"] | None = None
     """A placement group: near each other, or on different hardware within each group of hosts."""
@@ -76,45 +75,35 @@ class AwsSettings(BaseModel):
     """No public address: SSH comes from within the network."""
     ssm: bool = False
     """No public address either: Session Manager carries SSH."""
-    max_price_per_hour: float | None = Field(default=None, gt=0)
+    max_price_per_hour: Annotated[float, Meta(gt=0)] | None = None
     """US dollars: a lab that would cost more is not launched."""
-    max_cost: float | None = Field(default=None, gt=0)
+    max_cost: Annotated[float, Meta(gt=0)] | None = None
     """US dollars that hosts cost until they end themselves: they live no longer than that."""
 
-    @field_validator("zones", mode="before")
-    @classmethod
-    def _words(cls, value: object) -> object:
-        return value.replace(",", " ").split() if isinstance(value, str) else value
 
-
-class Settings(BaseModel):
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     cloud: Literal["local", "aws"] = "local"
-    lab: str = Field(default="lab", pattern=LAB_NAME.pattern)
+    lab: Annotated[str, matching(LAB_NAME, "up to 31 lower-case letters, digits and hyphens, a letter first")] = "lab"
     region: str = "us-east-1"
     image: str | None = None
     """debian-12, ubuntu-24.04, amazon-linux-2023 or an AMI id; None is the cloud's default."""
     instance_type: str = "t3.small"
     ttl: str = "4h"
-    proxy_jump: str | None = None
+    proxy_jump: Annotated[str, matching(PROXY_JUMP, "[user@]host[:port], several behind commas, or none")] | None = None
     """The host that SSH goes through to reach the lab's, as ssh's -J takes it; `none` for straight."""
     runs: Path = Path("runs")
     strategy: Literal["mitogen", "linear"] = "mitogen"
     local: LocalSettings = LocalSettings()
     aws: AwsSettings = AwsSettings()
 
-    @field_validator("proxy_jump")
-    @classmethod
-    def _names_hosts(cls, value: str | None) -> str | None:
-        if value is not None and not PROXY_JUMP.fullmatch(value):
-            raise ValueError("must be [user@]host[:port], several behind commas, or none")
-        return value
 
-
-SECTIONS: dict[str, type[BaseModel]] = {"local": LocalSettings, "aws": AwsSettings}
+SECTIONS: dict[str, type[Struct]] = {"local": LocalSettings, "aws": AwsSettings}
+LISTS = {"zones", "image_packages"}
+"""Settings of several words: a text is taken apart at commas and blanks."""
+SWITCHES = {"spot", "private", "ssm"}
+YES_OR_NO = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
 def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> Settings:
@@ -126,6 +115,8 @@ def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> S
     sources: dict[str, str] = {}
     file = find_file(start or Path.cwd())
     if file is not None:
+        import tomllib
+
         try:
             content = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
@@ -136,19 +127,10 @@ def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> S
     _merge(merged, _environment(), sources, "environment")
     _merge(merged, {k: v for k, v in (flags or {}).items() if v is not None}, sources, "command line")
     try:
-        return Settings.model_validate(merged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        source = sources.get(key, sources.get(key.split(".")[0], "settings"))
-        if first["type"] == "extra_forbidden":
-            section = SECTIONS.get(key.split(".")[0], Settings) if "." in key else Settings
-            raise ConfigError(
-                f"{source}: " + unknown("setting", key.split(".")[-1], section.model_fields).message,
-                unknown("setting", key.split(".")[-1], section.model_fields).hint,
-            ) from None
-        told = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{source}: {key}: {told} (it is {first['input']!r})") from None
+        return checked.convert(merged, Settings, lax=True)
+    except RefusedError as error:
+        source = sources.get(".".join(error.path), sources.get(error.path[0], "settings"))
+        raise ConfigError(*error.sentence(source, "setting")) from None
 
 
 def find_file(start: Path) -> Path | None:
@@ -159,28 +141,35 @@ def find_file(start: Path) -> Path | None:
 
 def _environment() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for key in Settings.model_fields:
+    for key in Settings.__struct_fields__:
         if key not in SECTIONS and (value := os.environ.get(f"LABTOOL_{key.upper()}")):
             found[key] = value
     for section, model in SECTIONS.items():
-        own: dict[str, Any] = {}
-        for key in model.model_fields:
-            if value := os.environ.get(f"LABTOOL_{section.upper()}_{key.upper()}"):
-                own[key] = value.split() if key == "image_packages" else value
-        if own:
+        names = {key: f"LABTOOL_{section.upper()}_{key.upper()}" for key in model.__struct_fields__}
+        if own := {key: value for key, name in names.items() if (value := os.environ.get(name))}:
             found[section] = own
     return found
 
 
-def _merge(into: dict[str, Any], new: Mapping[str, Any], sources: dict[str, str], source: str) -> None:
+def _merge(
+    into: dict[str, Any], new: Mapping[str, Any], sources: dict[str, str], source: str, within: str = ""
+) -> None:
     for key, value in new.items():
+        path = f"{within}{key}"
         if isinstance(value, Mapping):
             if not isinstance(into.get(key, {}), dict):
-                raise ConfigError(f"{sources[key]}: {key} is a section, not a value", f"[{key}]")
-            _merge(into.setdefault(key, {}), value, sources, source)
+                raise ConfigError(f"{sources[path]}: {path} is a section, not a value", f"[{path}]")
+            _merge(into.setdefault(key, {}), value, sources, source, f"{path}.")
         else:
-            into[key] = value
-        sources[key] = source
+            into[key] = _plain(key, value) if isinstance(value, str) else value
+        sources[path] = source
+
+
+def _plain(key: str, text: str) -> str | list[str]:
+    """Return what a text stands for where people write more than one form of it."""
+    if key in LISTS:
+        return text.replace(",", " ").split()
+    return YES_OR_NO.get(text.lower(), text) if key in SWITCHES else text
 
 
 def home() -> Path:

@@ -33,25 +33,29 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from msgspec import Struct, field
 
+from labtool import checked
+from labtool.checked import RefusedError, matching
 from labtool.errors import ConfigError, UsageError, unknown
 from labtool.option import Option, OptionType, Value
 from labtool.topology import NAME
 
 OPTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 FILE_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OPERATIONS = re.compile(r"([a-z][a-z -]*)?")
 HOST_FIELDS = ("address", "private_address", "name", "instance_id")
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
 
 
-class OptionFile(_File):
+class OptionFile(_File, frozen=True):
     """One option."""
 
     type: OptionType
@@ -60,20 +64,19 @@ class OptionFile(_File):
     unit: str = ""
     min: int | float | None = None
     max: int | float | None = None
-    choices: list[Value] = Field(default_factory=list)
-    var: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    choices: list[Value] = field(default_factory=list)
+    var: Annotated[str, matching(VARIABLE, "a variable's name: letters, digits and _")] | None = None
 
     def option(self, name: str) -> Option:
         """Return it as the option `name`."""
         default = float(self.default) if self.type == "float" and self.default is not None else self.default
         return Option(name, self.type, default, self.help, self.unit, self.min, self.max, tuple(self.choices), self.var)
 
-    @model_validator(mode="after")
-    def _agrees(self) -> OptionFile:
+    def __post_init__(self) -> None:
         if self.type == "path" and (self.default is not None or self.choices):
-            raise ValueError("a path has neither default nor choices")
+            raise RefusedError("a path has neither default nor choices")
         if self.type in {"str", "bool", "path"} and (self.min is not None or self.max is not None):
-            raise ValueError(f"min and max are for numbers, and this is {self.type}")
+            raise RefusedError(f"min and max are for numbers, and this is {self.type}")
         kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "path": (str,)}[self.type]
         whole = Option("it", self.type, min=self.min, max=self.max)
         for what, value, probe in (
@@ -84,17 +87,16 @@ class OptionFile(_File):
                 continue
             # YAML reads 4.3 as a number: a version must be quoted, and the file says so, not a later playbook.
             if self.type == "str" and not isinstance(value, str):
-                raise ValueError(f"the {what} {value!r} is not text: put it in quotes")
+                raise RefusedError(f"the {what} {value!r} is not text: put it in quotes")
             try:
                 probe.value(value)
             except UsageError:
-                raise ValueError(f"the {what} {value!r} is not {probe.allowed}") from None
+                raise RefusedError(f"the {what} {value!r} is not {probe.allowed}") from None
             if not isinstance(value, kinds):
-                raise ValueError(f"the {what} {value!r} is text, not {probe.allowed}: without quotes")
-        return self
+                raise RefusedError(f"the {what} {value!r} is text, not {probe.allowed}: without quotes")
 
 
-class VarFile(_File):
+class VarFile(_File, frozen=True):
     """A variable that is made at launch; see `topology.VarSpec`."""
 
     make: Literal["uuid", "index"]
@@ -102,17 +104,17 @@ class VarFile(_File):
     base: int = 0
 
 
-class GroupFile(_File):
+class GroupFile(_File, frozen=True):
     """A group of hosts."""
 
     count: int | str
     type: str
     unless: str | None = None
-    also: list[str] = Field(default_factory=list)
-    vars: dict[str, VarFile] = Field(default_factory=dict)
+    also: list[str] = field(default_factory=list)
+    vars: dict[str, VarFile] = field(default_factory=dict)
 
 
-class EndpointFile(_File):
+class EndpointFile(_File, frozen=True):
     """Where the stack is reached."""
 
     name: str
@@ -120,63 +122,51 @@ class EndpointFile(_File):
     value: str
 
 
-class StackFile(_File):
+class StackFile(_File, frozen=True, kw_only=True):
     """`<stack>.stack.yml`."""
 
     description: str
-    provides: list[str] = Field(default_factory=list)
-    options: dict[str, OptionFile] = Field(default_factory=dict)
+    provides: list[str] = field(default_factory=list)
+    options: dict[str, OptionFile] = field(default_factory=dict)
     groups: dict[str, GroupFile]
-    endpoints: list[EndpointFile] = Field(default_factory=list)
+    endpoints: list[EndpointFile] = field(default_factory=list)
 
-    @field_validator("options")
-    @classmethod
-    def _option_names(cls, options: dict[str, OptionFile]) -> dict[str, OptionFile]:
-        for name in options:
+    def __post_init__(self) -> None:
+        for name in self.options:
             if not OPTION_NAME.fullmatch(name) or name in HOST_FIELDS:
-                raise ValueError(
-                    f"{name!r} is no name for an option: lower-case letters, digits and _, not a host's field"
+                raise RefusedError(
+                    f"{name!r} is no name for an option: lower-case letters, digits and _, not a host's field",
+                    "options",
                 )
-        return options
-
-    @field_validator("groups")
-    @classmethod
-    def _group_names(cls, groups: dict[str, GroupFile]) -> dict[str, GroupFile]:
-        for name in groups:
-            if not NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no name for a group: lower-case letters, digits and _")
-        return groups
-
-    @model_validator(mode="after")
-    def _refers_to_what_there_is(self) -> StackFile:
         for name, group in self.groups.items():
+            if not NAME.fullmatch(name):
+                raise RefusedError(f"{name!r} is no name for a group: lower-case letters, digits and _", "groups")
             for key, text in (("count", str(group.count)), ("type", group.type)):
-                _check_fields(f"groups.{name}.{key}", text, self.options)
+                _check_fields(text, self.options, "groups", name, key)
             if group.unless is not None and getattr(self.options.get(group.unless), "type", None) != "bool":
-                raise ValueError(f"groups.{name}.unless: {group.unless!r} is no option of type bool")
+                raise RefusedError(f"{group.unless!r} is no option of type bool", "groups", name, "unless")
             if wrong := next((other for other in group.also if not NAME.fullmatch(other)), None):
-                raise ValueError(f"groups.{name}.also: {wrong!r} is no name for a group")
+                raise RefusedError(f"{wrong!r} is no name for a group", "groups", name, "also")
         for endpoint in self.endpoints:
+            where = f"endpoint {endpoint.name!r}"
             if endpoint.group not in self.groups:
-                raise ValueError(f"endpoint {endpoint.name!r}: there is no group {endpoint.group}")
-            _check_fields(f"endpoint {endpoint.name!r}", endpoint.value, [*self.options, *HOST_FIELDS])
-        return self
+                raise RefusedError(f"there is no group {endpoint.group}", where)
+            _check_fields(endpoint.value, [*self.options, *HOST_FIELDS], where)
 
 
-class WorkloadFile(StackFile):
+class WorkloadFile(StackFile, frozen=True, kw_only=True):
     """`workloads/<workload>.workload.yml`."""
 
     stack: str
-    groups: dict[str, GroupFile] = Field(default_factory=dict)
+    groups: dict[str, GroupFile] = field(default_factory=dict)
     whole: bool = False
     seconds: int | float | str | None = None
-    operations: str = Field(default="", pattern=r"^[a-z][a-z -]*$|^$")
+    operations: Annotated[str, matching(OPERATIONS, "lower-case letters, blanks and hyphens")] = ""
     latency: Literal["intended"] | None = None
 
-    @model_validator(mode="after")
-    def _seconds_follow_from_options(self) -> WorkloadFile:
-        _check_fields("seconds", str(self.seconds or ""), self.options)
-        return self
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_fields(str(self.seconds or ""), self.options, "seconds")
 
 
 F = TypeVar("F", bound=StackFile)
@@ -190,9 +180,9 @@ def read(file: Path, name: str, model: type[F]) -> F:
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: it holds no keys; the first one is `description:`")
     try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise _config_error(file, error, model) from None
+        return checked.convert(content, model)
+    except RefusedError as error:
+        raise ConfigError(*error.sentence(str(file))) from None
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -219,36 +209,13 @@ def _load(file: Path) -> Any:
         raise ConfigError(f"{where}: {getattr(error, 'problem', None) or error}") from None
 
 
-def _config_error(file: Path, error: ValidationError, model: type[BaseModel]) -> ConfigError:
-    first = error.errors()[0]
-    # pydantic names the members of a union in the path; the file's author knows only keys.
-    path = [str(part) for part in first["loc"] if part not in {"int", "float", "str", "bool"}]
-    where = ".".join(path)
-    if first["type"] == "extra_forbidden":
-        fields: Iterable[str] = _fields_at(model, path[:-1])
-        told = unknown("key", path[-1], fields)
-        return ConfigError(f"{file}: {'.'.join(path[:-1]) or 'top level'}: {told.message}", told.hint)
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] in {"missing", "value_error"} else f" (it is {first['input']!r})"
-    return ConfigError(f"{file}: {where + ': ' if where else ''}{message}{given}")
-
-
-def _fields_at(model: type[BaseModel], path: list[str]) -> Iterable[str]:
-    """Return the keys that may stand at `path` of a declaration."""
-    if not path:
-        return model.model_fields
-    inner: dict[str, type[BaseModel]] = {"options": OptionFile, "groups": GroupFile, "endpoints": EndpointFile}
-    found = inner.get(path[0], model)
-    return (VarFile if found is GroupFile and "vars" in path else found).model_fields
-
-
-def _check_fields(where: str, text: str, known: Iterable[str]) -> None:
+def _check_fields(text: str, known: Iterable[str], *path: str) -> None:
     names = list(known)
     try:
         used = [name for _, name, _, _ in Formatter().parse(text) if name is not None]
     except ValueError as error:
-        raise ValueError(f"{where}: {text!r}: {error}") from None
+        raise RefusedError(f"{text!r}: {error}", *path) from None
     for name in used:
         if name not in names:
             told = unknown("option", name, names)
-            raise ValueError(f"{where}: {text!r}: {told.message}" + (f" ({told.hint})" if told.hint else ""))
+            raise RefusedError(f"{text!r}: {told.message}" + (f" ({told.hint})" if told.hint else ""), *path)

@@ -6,7 +6,6 @@ top is a bug of ours and exits with 3 (see `labtool.__main__`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -73,6 +72,8 @@ class DataError(LabtoolError):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Say that `name` is no `kind`, with the nearest known names."""
+    import difflib
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:

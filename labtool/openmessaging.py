@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from msgspec import Meta, Struct
 
-from labtool.errors import ConfigError, UsageError, unknown
+from labtool import checked
+from labtool.checked import RefusedError
+from labtool.errors import ConfigError, UsageError
 
 KAFKA = "io.openmessaging.benchmark.driver.kafka.KafkaBenchmarkDriver"
+DRIVER = "Kafka"
 KEYS = {"NO_KEY": "none", "KEY_ROUND_ROBIN": "round-robin", "RANDOM_NANO": "random"}
 OPTIONS = {
     "topics": "topics",
@@ -42,38 +45,43 @@ OURS = ("client.id", "group.id", "key.serializer", "value.serializer", "key.dese
 SECURE = ("security.", "sasl.", "ssl.")
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+Amount = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1)]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
 
 
-class WorkloadFile(_File):
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class WorkloadFile(_File, frozen=True, kw_only=True):
     """OMB's Workload.java, with its defaults; what has none there is 0 there, which means nothing."""
 
     name: str | None = None
-    topics: int = Field(ge=1)
-    partitionsPerTopic: int = Field(ge=1)  # noqa: N815 - OMB's name, and so are those below
+    topics: Count
+    partitionsPerTopic: Count  # noqa: N815 - OMB's name, and so are those below
     keyDistributor: Literal["NO_KEY", "KEY_ROUND_ROBIN", "RANDOM_NANO"] = "NO_KEY"  # noqa: N815
-    messageSize: int = Field(ge=1)  # noqa: N815
+    messageSize: Count  # noqa: N815
     useRandomizedPayloads: bool = False  # noqa: N815
-    randomBytesRatio: float = Field(default=0.0, ge=0, le=1)  # noqa: N815
-    randomizedPayloadPoolSize: int = Field(default=0, ge=0)  # noqa: N815
+    randomBytesRatio: Ratio = 0.0  # noqa: N815
+    randomizedPayloadPoolSize: Amount = 0  # noqa: N815
     payloadFile: str | None = None  # noqa: N815
-    subscriptionsPerTopic: int = Field(ge=0)  # noqa: N815
-    producersPerTopic: int = Field(ge=1)  # noqa: N815
-    consumerPerSubscription: int = Field(ge=0)  # noqa: N815
-    producerRate: int = Field(ge=0)  # noqa: N815
-    consumerBacklogSizeGB: int = Field(default=0, ge=0)  # noqa: N815
-    backlogDrainRatio: float = Field(default=1.0, ge=0, le=1)  # noqa: N815
-    testDurationMinutes: int = Field(ge=0)  # noqa: N815
-    warmupDurationMinutes: int = Field(default=1, ge=0)  # noqa: N815
+    subscriptionsPerTopic: Amount  # noqa: N815
+    producersPerTopic: Count  # noqa: N815
+    consumerPerSubscription: Amount  # noqa: N815
+    producerRate: Amount  # noqa: N815
+    consumerBacklogSizeGB: Amount = 0  # noqa: N815
+    backlogDrainRatio: Ratio = 1.0  # noqa: N815
+    testDurationMinutes: Amount  # noqa: N815
+    warmupDurationMinutes: Amount = 1  # noqa: N815
 
 
-class DriverFile(_File):
+class DriverFile(_File, frozen=True, kw_only=True):
     """OMB's DriverConfiguration.java and its Kafka driver's Config.java."""
 
-    name: str = "Kafka"
+    name: str = DRIVER
     driverClass: str  # noqa: N815
-    replicationFactor: int = Field(ge=1)  # noqa: N815
+    replicationFactor: Count  # noqa: N815
     reset: bool = False  # every load has topics of its own here
     topicConfig: str = ""  # noqa: N815
     commonConfig: str = ""  # noqa: N815
@@ -117,7 +125,7 @@ def asked(typed: Mapping[str, Any], minutes: float | None) -> Asked:
             flag = "--" + name.replace("_", "-")
             notes.append(f"{flag} {typed[name]!r} was typed, and is used instead of {fields[name]}: {values[name]!r}")
     left = {name: value for name, value in values.items() if name not in typed}
-    of_driver = set(DriverFile.model_fields)
+    of_driver = set(DriverFile.__struct_fields__)
     whence = {name: f"{driver if fields[name] in of_driver else workload}: {fields[name]}" for name in left}
     done = {**left, **typed}
     paced = done.get("client") == "worker" and done.get("rate", 1) > 0
@@ -127,7 +135,7 @@ def asked(typed: Mapping[str, Any], minutes: float | None) -> Asked:
 def names(workload: Path | None, driver: Path | None) -> tuple[str | None, str]:
     """Return how the files call the workload (None: not at all) and the driver."""
     of_workload = _read(workload, WorkloadFile).name or workload.stem if workload else None
-    return of_workload, _read(driver, DriverFile).name if driver else DriverFile.model_fields["name"].default
+    return of_workload, _read(driver, DriverFile).name if driver else DRIVER
 
 
 def check(values: Mapping[str, Any]) -> None:
@@ -291,17 +299,10 @@ def _read(file: Path, model: type[F]) -> F:
     kind = "workload" if model is WorkloadFile else "driver"
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: it holds no fields of an OpenMessaging Benchmark {kind}")
-    for field in content:
-        if str(field) not in model.model_fields:
-            told = unknown(f"field of an OpenMessaging Benchmark {kind}", str(field), model.model_fields)
-            raise ConfigError(f"{file}: {told.message}", told.hint)
+    # Nothing after the colon is the default; but a field that OMB has not is refused with or without a value.
+    known = model.__struct_fields__
+    given = {name: value for name, value in content.items() if value is not None or name not in known}
     try:
-        return model.model_validate({name: value for name, value in content.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0])
-        if first["type"] == "missing":
-            raise ConfigError(
-                f"{file}: {field} is missing, which every {kind} of OpenMessaging Benchmark has"
-            ) from None
-        raise ConfigError(f"{file}: {field}: {first['msg']} (it is {first['input']!r})") from None
+        return checked.convert(given, model)
+    except RefusedError as error:
+        raise ConfigError(*error.sentence(str(file), f"field of an OpenMessaging Benchmark {kind}")) from None

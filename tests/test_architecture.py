@@ -81,7 +81,7 @@ def test_each_heavy_library_has_one_home(path):
 
 def test_help_imports_no_heavy_module():
     heavy = [
-        "pydantic", "yaml", "boto3", "botocore", "moto", "ansible_runner", "ansible", "pandas", "numpy",
+        "pydantic", "msgspec", "yaml", "boto3", "botocore", "moto", "ansible_runner", "ansible", "pandas", "numpy",
         "seaborn", "matplotlib", "duckdb", "pyarrow", "jinja2",
     ]  # fmt: skip
     code = (

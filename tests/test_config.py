@@ -41,6 +41,34 @@ def test_a_section_of_one_source_keeps_the_others(tmp_path, monkeypatch):
     assert (local.port, local.name) == (4700, "mine")
 
 
+def test_a_wrong_value_is_told_with_its_source_its_path_and_what_it_may_be(tmp_path, monkeypatch):
+    (tmp_path / "labtool.toml").write_text('[local]\nname = "My-Cloud"\n')
+    monkeypatch.setenv("LABTOOL_LOCAL_PORT", "80")
+    with pytest.raises(ConfigError) as told:
+        config.load({"local": {"name": "mine"}})
+    assert told.value.message == "environment: local.port: must be a whole number from 1024 to 65535 (it is '80')"
+    monkeypatch.delenv("LABTOOL_LOCAL_PORT")
+    with pytest.raises(ConfigError) as told:
+        config.load()
+    assert told.value.message == (
+        f"{tmp_path}/labtool.toml: local.name: must be up to 10 lower-case letters and digits, a letter first "
+        "(it is 'My-Cloud')"
+    )
+    (tmp_path / "labtool.toml").write_text("[local]\nprot = 4700\n")
+    with pytest.raises(ConfigError) as told:
+        config.load()
+    assert str(told.value) == f"{tmp_path}/labtool.toml: local: unknown setting: prot\n  did you mean port?"
+
+
+@pytest.mark.parametrize(("text", "spot"), [("yes", True), ("ON", True), ("1", True), ("no", False), ("false", False)])
+def test_a_switch_of_the_environment_is_written_as_people_write_it(monkeypatch, text, spot):
+    monkeypatch.setenv("LABTOOL_AWS_SPOT", text)
+    assert config.load().aws.spot is spot
+    monkeypatch.setenv("LABTOOL_AWS_SPOT", "perhaps")
+    with pytest.raises(ConfigError, match=r"environment: aws\.spot: must be true or false \(it is 'perhaps'\)"):
+        config.load()
+
+
 @pytest.mark.parametrize("subnet", ["10.0.0.0/16", "192.0.2.0/24", "198.18.0.0/14", "fd00::/64", "nonsense"])
 def test_hosts_live_in_the_benchmark_network_only(monkeypatch, subnet):
     monkeypatch.setenv("LABTOOL_LOCAL_SUBNET", subnet)

@@ -130,8 +130,11 @@ def test_what_was_typed_wins_and_is_said(files):
     [
         (("topics: 2", "topcis: 2"), "unknown field of an OpenMessaging Benchmark workload: topcis"),
         (("messageSize: 200\n", ""), "messageSize is missing"),
-        (("messageSize: 200", "messageSize: 1Kb"), "messageSize: Input should be a valid integer (it is '1Kb')"),
-        (("KEY_ROUND_ROBIN", "KEY_RANDOM"), "keyDistributor: Input should be 'NO_KEY'"),
+        (("messageSize: 200", "messageSize: 1Kb"), "messageSize: must be a whole number, 1 or more (it is '1Kb')"),
+        (
+            ("KEY_ROUND_ROBIN", "KEY_RANDOM"),
+            "keyDistributor: must be NO_KEY, KEY_ROUND_ROBIN or RANDOM_NANO (it is 'KEY_RANDOM')",
+        ),
         (("topics: 2", "topics: 500"), "workload.yaml: topics: 500 is not a whole number from 1 to 100"),
         (("producerRate: 50000", "producerRate: 0"), "asks to find the highest rate"),
         (("SizeGB: 0", "SizeGB: 3"), "consumerBacklogSizeGB: 3: consumers are not paused"),

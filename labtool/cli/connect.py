@@ -29,10 +29,11 @@ def settings(**flags: Any) -> Settings:
 
 def launch_options(chosen: Settings, typed: Mapping[str, Any] | None = None) -> Options:
     """Return how hosts are launched: the section [aws] for AWS, and for any cloud what was `typed`."""
+    from labtool.checked import convert
     from labtool.cloud.request import Options
     from labtool.config import AwsSettings
 
-    given = chosen.aws if chosen.cloud == "aws" else AwsSettings.model_validate(dict(typed or {}))
+    given = chosen.aws if chosen.cloud == "aws" else convert(dict(typed or {}), AwsSettings, lax=True)
     return Options(
         root_gib=given.root_gib,
         placement=given.placement,
@@ -95,14 +96,14 @@ def reach(chosen: Settings) -> tuple[Lab, Access]:
 
     with Display() as display, ThreadPoolExecutor(1) as beside:
         session = connect_existing(chosen, display)
-        session.client("ec2")
-        asked = beside.submit(find.existing, session, chosen.lab)
+        asked = find.asking(session, chosen.lab, beside)
         from labtool.cloud import keys, network  # while EC2 answers
 
+        learned = keys.learned(session, chosen.lab)
         found = find.need_hosts(asked.result())
         access = keys.need_key(session, found.name)
         network.admit_if_silent(session, found, access, display)
-        keys.learn(session, found.name, found.running)
+        keys.learn(session, found.name, found.running, learned)
     return found, access
 
 

@@ -13,16 +13,13 @@ if TYPE_CHECKING:
 def answer(argv: Sequence[str]) -> None:
     """Answer Ansible's `--list` or `--host NAME` for the lab of the settings; exits 1 with one line on failure."""
     import gc
-    import os
 
-    # pydantic would look through all that is installed for plugins of its own.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # The process ends with its answer: looking for what could be freed of a thousand hosts frees nothing.
+    gc.disable()
     from labtool.ansible import inventory as text
     from labtool.cli.connect import settings
     from labtool.errors import LabtoolError
 
-    # The process ends with its answer: looking for what could be freed of a thousand hosts frees nothing.
-    gc.disable()
     try:
         print(text.script_answer(of_lab(settings()), argv))
     except LabtoolError as error:

@@ -17,12 +17,16 @@ from xml.etree import ElementTree
 
 Reader = Callable[[Any], Any]
 
-UNREAD = {"NetworkInterfaces"}
-"""Members of an instance that are left out: half of its description, and nothing in it that is not said elsewhere."""
+UNREAD = {
+    "CapacityReservationSpecification", "CpuOptions", "EnclaveOptions", "HibernationOptions", "MaintenanceOptions",
+    "MetadataOptions", "NetworkInterfaces",
+}  # fmt: skip
+"""Members of an instance that are left out: nobody asks for them, or finds in them what is not said elsewhere."""
+
+INTERFACES = b"networkInterfaceSet"
+"""A third of the answer, which is cut out before it is parsed."""
 
 _NAMESPACE = re.compile(rb'\sxmlns="[^"]*"')
-_UNREAD = re.compile(rb"<networkInterfaceSet>.*?</networkInterfaceSet>", re.DOTALL)
-"""Cut out before the answer is parsed: that takes as long as reading what is left."""
 
 
 @functools.lru_cache(maxsize=200_000)
@@ -54,8 +58,8 @@ def quicken(client: Any) -> None:
         if not made:
             made.append(reader_of(shape))
         try:
-            body = _UNREAD.sub(b"", _NAMESPACE.sub(b"", response_dict["body"], count=1))
-            root = ElementTree.fromstring(body)  # noqa: S314 - by the parser that botocore gives the same answer to
+            body = _NAMESPACE.sub(b"", response_dict["body"], count=1)
+            root = ElementTree.fromstring(without(body, INTERFACES))  # noqa: S314 - by the parser that botocore gives the same answer to
         except ElementTree.ParseError:
             return
         customized_response_dict.update(made[0](root))
@@ -63,6 +67,13 @@ def quicken(client: Any) -> None:
         response_dict["body"] = f"<{root.tag}><requestId>{request}</requestId></{root.tag}>".encode()
 
     client.meta.events.register("before-parse.ec2.DescribeInstances", read)
+
+
+def without(body: bytes, name: bytes) -> bytes:
+    """Return XML without the elements called `name`. By searching: a regular expression takes seven times as long."""
+    first, *others = body.split(b"<" + name + b">")
+    end = b"</" + name + b">"
+    return b"".join((first, *(other.partition(end)[2] for other in others)))
 
 
 def reader_of(shape: Any) -> Reader:

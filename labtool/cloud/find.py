@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 from labtool.cloud import tags
@@ -78,6 +80,19 @@ def existing(session: Session, name: str) -> Lab:
     if others:
         raise unknown("lab", name, others)
     return need_hosts(lab)
+
+
+def asking(session: Session, name: str, beside: Executor) -> Future[Lab]:
+    """Ask for `existing` by `beside`, and return as soon as the question has left.
+
+    Python does one thing at a time: what is done while EC2 answers must not begin before, or it holds up the question.
+    """
+    left = Event()
+    session.ec2.meta.events.register("before-send.ec2.DescribeInstances", lambda **_: left.set())
+    asked = beside.submit(existing, session, name)
+    asked.add_done_callback(lambda _: left.set())  # refused before it was sent
+    left.wait()
+    return asked
 
 
 def volumes(session: Session, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:

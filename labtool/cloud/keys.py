@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from labtool.topology import Host
 
 SOCKET_FOLDER_MOST = 108 - 1 - len("/255.255.255.255") - len(".0123456789abcdef") - 1
 """A Unix socket's path ends at 108 characters (unix(7)); ssh adds a suffix while it connects."""
+HOST_KEYS = "host-keys"
 CONSOLE_PACE = (15.0, 80.0)
 """GetConsoleOutput a second, and at once: EC2 admits 20 and 100."""
 KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
@@ -134,34 +135,36 @@ def host_keys(console: str) -> list[tuple[str, str]]:
     return KEY.findall(blocks[-1]) if blocks else []
 
 
-def learn(session: Session, lab: str, hosts: Iterable[Host]) -> list[Host]:
+def learned(session: Session, lab: str) -> dict[str, str]:
+    """Return the host keys that are known already, by instance: the lines of a file each."""
+    folder = _folder_of(session, lab) / HOST_KEYS
+    return {file.name: file.read_text() for file in folder.glob("i-*")}
+
+
+def learn(session: Session, lab: str, hosts: Iterable[Host], already: Mapping[str, str] | None = None) -> list[Host]:
     """Read the host keys of `hosts` that are not known yet and write known_hosts.
 
-    Returns the hosts whose console does not show their keys yet.
+    `already`: what `learned` returned, if it was asked before. Returns the hosts whose console does not show their keys
+    yet.
     """
     known = access(session, lab).known_hosts
-    folder = known.with_name("host-keys")
+    folder = known.with_name(HOST_KEYS)
     folder.mkdir(exist_ok=True, mode=0o700)
     hosts = list(hosts)
+    keys = dict(learned(session, lab) if already is None else already)
     pace = session.pace("GetConsoleOutput", *CONSOLE_PACE)
 
     def read(host: Host) -> bool:
         pace.wait()
-        keys = host_keys(console_output(session, host.instance_id))
-        if keys:
-            write_text(folder / host.instance_id, "".join(f"{kind} {key}\n" for kind, key in keys), mode=0o600)
-        return bool(keys)
+        text = "".join(f"{kind} {key}\n" for kind, key in host_keys(console_output(session, host.instance_id)))
+        if text:
+            write_text(folder / host.instance_id, text, mode=0o600)
+            keys[host.instance_id] = text
+        return bool(text)
 
-    learned = {file.name for file in folder.iterdir()}
-    unknown = [host for host in hosts if host.instance_id not in learned]
+    unknown = [host for host in hosts if host.instance_id not in keys]
     waiting = [host for host, shown in zip(unknown, parallel.each(read, unknown), strict=True) if not shown]
-    unseen = {host.instance_id for host in waiting}
-    lines = [
-        f"{host.address} {line}"
-        for host in hosts
-        if host.instance_id not in unseen
-        for line in (folder / host.instance_id).read_text().splitlines()
-    ]
+    lines = [f"{host.address} {line}" for host in hosts for line in keys.get(host.instance_id, "").splitlines()]
     # Hosts that this call did not name keep their lines.
     addresses = {host.address for host in hosts}
     before = known.read_text().splitlines() if known.exists() else []
@@ -195,4 +198,4 @@ def forget(session: Session, lab: str) -> None:
     shutil.rmtree(known.control, ignore_errors=True)
     for path in (known.key, known.key.with_suffix(".pub"), known.known_hosts):
         path.unlink(missing_ok=True)
-    shutil.rmtree(known.known_hosts.with_name("host-keys"), ignore_errors=True)
+    shutil.rmtree(known.known_hosts.with_name(HOST_KEYS), ignore_errors=True)

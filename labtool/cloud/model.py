@@ -1,4 +1,4 @@
-"""EC2 as botocore describes it, without what labtool never asks for.
+"""What botocore describes services by, found and read quickly; of EC2, without what labtool never asks for.
 
 EC2 has seven hundred operations, and each process would read the description of all: a tenth of a second before the
 first request. What is left of it is kept in this user's cache, made anew from botocore's own for each of its versions.
@@ -6,12 +6,16 @@ first request. What is left of it is kept in this user's cache, made anew from b
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from labtool import config
 
@@ -24,6 +28,30 @@ OPERATIONS = (
     "TerminateInstances",
 )  # fmt: skip
 """All that labtool asks of EC2: what docs/aws-policy.json allows."""
+
+
+class Files:
+    """Reads JSON as botocore's `JSONFileLoader` does, in a fifth of the time: all endpoints are a megabyte."""
+
+    def exists(self, file_path: str) -> bool:
+        """Tell whether there is a file of this name, packed or not."""
+        return any(Path(file_path + end).is_file() for end in (".json", ".json.gz"))
+
+    def load_file(self, file_path: str) -> Any:
+        """Return what the file holds, None if there is none."""
+        with suppress(FileNotFoundError):
+            return msgspec.json.decode(Path(f"{file_path}.json").read_bytes())
+        with suppress(FileNotFoundError), gzip.open(f"{file_path}.json.gz") as file:
+            return msgspec.json.decode(file.read())
+        return None
+
+
+def quicken(loader: Any) -> None:
+    """Have botocore's `loader` of service descriptions lose no time."""
+    loader.file_loader = Files()
+    # It would look at each version of each of four hundred, to tell whether there is the one that is named.
+    names = {folder.name for path in loader.search_paths for folder in Path(path).glob("*")}
+    loader.list_available_services = lambda _type: names
 
 
 def shorten(loader: Any) -> None:

@@ -81,6 +81,7 @@ class Session:
             with told_clearly("reading the AWS settings"):
                 core = botocore.session.get_session()
                 core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=answers.timestamp)
+                model.quicken(core.get_component("data_loader"))
                 model.shorten(core.get_component("data_loader"))
                 core.set_config_variable("region", self.target.region)
                 if self.target.access_key and self.target.secret_key:

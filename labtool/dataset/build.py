@@ -215,7 +215,7 @@ def _parsed(source: Source, workload: Path | None, stacks: Sequence[Path]) -> li
     directory = source.directory
     calls: list[tuple[Path, Callable[[], parsers.Tables]]] = []
     if workload:
-        run = source.record.model_dump(mode="json")
+        run = source.record.data()
         calls.append((workload, lambda: parsers.workload(workload, directory.raw, run)))
     calls += [(stack, partial(parsers.stack, stack, directory.logs)) for stack in stacks]
     made: dict[str, list[pa.Table]] = {name: [] for name in parsers.PRODUCED}

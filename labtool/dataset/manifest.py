@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from msgspec import Struct, field
 
+from labtool import checked
+from labtool.checked import RefusedError
 from labtool.errors import DataError
 
 NAME = "manifest.json"
 
 
-class Part(BaseModel):
+class Part(Struct, frozen=True):
     """A part of the manifest. Keys that a newer host adds are no error."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
-
-class SentFile(Part):
+class SentFile(Part, frozen=True):
     """One file or journal that was sent."""
 
     kind: Literal["sysstat", "journal", "file", "metrics"]
@@ -31,14 +31,14 @@ class SentFile(Part):
     skipped_bytes: int = 0  # at its beginning, where it is longer than the limit
 
 
-class Problem(Part):
+class Problem(Part, frozen=True):
     """Something the host could not send."""
 
     what: str
     why: str
 
 
-class Cost(Part):
+class Cost(Part, frozen=True):
     """What a host's collectors have used: a reading of ever-growing counters."""
 
     time: float  # host's clock, seconds since the epoch
@@ -48,7 +48,7 @@ class Cost(Part):
     files: dict[str, int]  # path of a file of measurements → its size in bytes
 
 
-class Gather(Part):
+class Gather(Part, frozen=True):
     """What the collection itself used on the host, after the window."""
 
     cpu_s: float
@@ -56,7 +56,7 @@ class Gather(Part):
     bytes: int  # sent, compressed
 
 
-class Manifest(Part):
+class Manifest(Part, frozen=True, kw_only=True):
     """A host's account of one collection."""
 
     format: Literal[1]
@@ -70,7 +70,7 @@ class Manifest(Part):
     memory_bytes: int
     sysstat: str
     files: list[SentFile]
-    problems: list[Problem] = Field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     cost: Cost
     gather: Gather
 
@@ -95,14 +95,11 @@ def parse_cost(text: str | bytes, source: str) -> Cost:
 
 def _validated(model: type[Model], text: str | bytes, source: str) -> Model:
     try:
-        value: Any = json.loads(text)
-        return model.model_validate(value)
+        return checked.convert(json.loads(text), model, lax=True)
     except json.JSONDecodeError as error:
         raise DataError(f"{source} is no JSON: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+    except RefusedError as error:
         raise DataError(
-            f"{source}: {key}: {first['msg']}",
+            error.sentence(source)[0],
             "the host has another version of the collector: ansible-playbook playbooks/collector.yml",
         ) from None

@@ -63,7 +63,7 @@ def results(file: Path, directory: RunDirectory) -> dict[str, object]:
     """Call `file`'s `results` on a run, if it has one; `DataError` names the file and what went wrong."""
     if not has(file, "results"):
         return {}
-    found = call(file, "results", directory.path, directory.read().model_dump(mode="json"))
+    found = call(file, "results", directory.path, directory.read().data())
     assert isinstance(found, dict)
     return found
 

@@ -6,25 +6,29 @@ runs/<lab>/latest → the newest
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import UNSET, Struct, UnsetType, field
 
+from labtool import checked
+from labtool.checked import RefusedError
 from labtool.errors import DataError
-from labtool.files import write_text
+from labtool.files import write_bytes
+
+CUT = "it was cut or edited by hand"
 
 
-class Record(BaseModel):
+class Record(Struct, forbid_unknown_fields=True):
     """A part of run.json."""
 
-    model_config = ConfigDict(extra="forbid")
 
-
-class HostRecord(Record):
+class HostRecord(Record, kw_only=True):
     """A host as it was during the run."""
 
     name: str
@@ -37,12 +41,12 @@ class HostRecord(Record):
     memory_bytes: int | None = None
     price_per_hour_usd: float | None = None
     private_address: str = ""
-    volumes: list[str] = Field(default_factory=list)  # ids of those attached
+    volumes: list[str] = field(default_factory=list)  # ids of those attached
     detailed_monitoring: bool | None = None  # None: not known
     network_bits_per_s: float | None = None  # baseline bandwidth of its type; None: not limited or not known
 
 
-class StageRecord(Record):
+class StageRecord(Record, kw_only=True):
     """One stage: deploy, collectors, workload, collect, tables, report."""
 
     name: str
@@ -52,7 +56,7 @@ class StageRecord(Record):
     detail: str = ""
 
 
-class Missing(Record):
+class Missing(Record, kw_only=True):
     """Something the run should have and has not, or cannot be trusted with."""
 
     what: str
@@ -60,15 +64,15 @@ class Missing(Record):
     host: str = ""
 
 
-class MetricsRecord(Record):
+class MetricsRecord(Record, kw_only=True):
     """What was asked of CloudWatch besides the metrics of EC2 and EBS."""
 
-    namespaces: list[str] = Field(default_factory=list)
-    statistics: list[str] = Field(default_factory=list)  # besides the usual five: p99, tm90
-    period_s: int = 60  # of the namespaces above, where CloudWatch still has it
+    namespaces: list[str] = field(default_factory=list)
+    statistics: list[str] = field(default_factory=list)  # besides the usual five: p99, tm90
+    period_s: int | UnsetType = UNSET  # of the namespaces above, where CloudWatch still has it; 60 if not given
 
 
-class RunRecord(Record):
+class RunRecord(Record, kw_only=True):
     """The whole of run.json."""
 
     format: Literal[1] = 1
@@ -82,21 +86,31 @@ class RunRecord(Record):
     window_end: datetime | None = None
     warmup_s: float = 0.0
     stack: str | None = None
-    stack_options: dict[str, Any] = Field(default_factory=dict)
+    stack_options: dict[str, Any] = field(default_factory=dict)
     workload: str | None = None
-    workload_options: dict[str, Any] = Field(default_factory=dict)
+    workload_options: dict[str, Any] = field(default_factory=dict)
     operations: str = ""  # what the workload's operations are called; '': records or requests
     latency: Literal["intended"] | None = None  # what latency counts from; None: not known
-    hosts: list[HostRecord] = Field(default_factory=list)
-    versions: dict[str, str] = Field(default_factory=dict)  # labtool, python, ansible-core, kafka, kernel …
-    artifacts: dict[str, str] = Field(default_factory=dict)  # file name → its SHA-512
-    machine: dict[str, str] = Field(default_factory=dict)  # controller: os, cpus, memory
-    metrics: MetricsRecord = Field(default_factory=MetricsRecord)
+    hosts: list[HostRecord] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)  # labtool, python, ansible-core, kafka, kernel …
+    artifacts: dict[str, str] = field(default_factory=dict)  # file name → its SHA-512
+    machine: dict[str, str] = field(default_factory=dict)  # controller: os, cpus, memory
+    metrics: MetricsRecord = field(default_factory=MetricsRecord)
     command: str = ""  # what was typed
-    notes: list[str] = Field(default_factory=list)  # what of its description was done in another way, a sentence each
-    stages: list[StageRecord] = Field(default_factory=list)
-    missing: list[Missing] = Field(default_factory=list)
-    cost: dict[str, float | str] = Field(default_factory=dict)  # usd_per_hour, without, prices: see docs/dataset.md
+    notes: list[str] = field(default_factory=list)  # what of its description was done in another way, a sentence each
+    stages: list[StageRecord] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    cost: dict[str, float | str] = field(default_factory=dict)  # usd_per_hour, without, prices: see docs/dataset.md
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> RunRecord:
+        """Return the record that `data` was made of; `RefusedError` if it is none."""
+        return checked.convert(data, cls, lax=True)
+
+    def data(self) -> dict[str, Any]:
+        """Return it as run.json has it: dicts, lists, texts and numbers."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
 
 
 class RunDirectory:
@@ -159,16 +173,16 @@ class RunDirectory:
         """Read run.json; `DataError` names the file and the key that is wrong."""
         file = self.path / "run.json"
         try:
-            return RunRecord.model_validate_json(file.read_text())
+            return RunRecord.of(json.loads(file.read_bytes()))
         except FileNotFoundError:
             raise DataError(
                 f"{self.path} is not a run: it has no run.json", "name a folder under runs/<lab>/"
             ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{file}: {key}: {first['msg']}", "it was cut or edited by hand") from None
+        except RefusedError as error:
+            raise DataError(error.sentence(str(file))[0], CUT) from None
+        except ValueError as error:
+            raise DataError(f"{file} is no JSON: {error}", CUT) from None
 
     def write(self, record: RunRecord) -> None:
         """Write run.json as a whole or not at all."""
-        write_text(self.path / "run.json", record.model_dump_json(indent=2) + "\n")
+        write_bytes(self.path / "run.json", msgspec.json.format(checked.encoded(record), indent=2) + b"\n")

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec import UNSET
+
 from labtool import stacks
 from labtool.cloud import find, tags
 from labtool.cloud.price import METRIC_REQUEST_USD
@@ -73,7 +75,7 @@ def narrow(directory: RunDirectory, record: RunRecord, offsets: Mapping[str, flo
     if workload is None or workload.parser is None:
         return
     try:
-        rows = parsers.workload(workload.parser, directory.raw, record.model_dump(mode="json"))
+        rows = parsers.workload(workload.parser, directory.raw, record.data())
     except DataError:
         return  # building the tables meets the same error and notes it
     spans = []
@@ -157,7 +159,7 @@ def joined(before: MetricsRecord, asked: MetricsRecord) -> MetricsRecord:
     return MetricsRecord(
         namespaces=list(dict.fromkeys([*before.namespaces, *asked.namespaces])),
         statistics=list(dict.fromkeys([*before.statistics, *asked.statistics])),
-        period_s=asked.period_s if "period_s" in asked.model_fields_set else before.period_s,
+        period_s=before.period_s if asked.period_s is UNSET else asked.period_s,
     )
 
 
@@ -195,7 +197,7 @@ def pull_cloudwatch(session: Session, journal: Journal) -> None:
             record.window_end,
             listed=listed,
             statistics=record.metrics.statistics,
-            period_s=record.metrics.period_s,
+            period_s=record.metrics.period_s or 60,
             now=now,
         )
     except CloudError as error:

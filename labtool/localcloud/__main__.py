@@ -8,7 +8,7 @@ import json
 import sys
 from typing import Any
 
-from labtool import config, localcloud
+from labtool import checked, config, localcloud
 from labtool.errors import LabtoolError
 
 
@@ -21,7 +21,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.settings:
-            settings = config.LocalSettings.model_validate_json(arguments.settings)
+            settings = checked.convert(json.loads(arguments.settings), config.LocalSettings)
         else:
             settings = config.load().local
         return _act(arguments.action, settings, purge=arguments.purge)

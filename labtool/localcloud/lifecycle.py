@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from labtool.checked import encoded
 from labtool.config import LocalSettings
 from labtool.errors import LocalCloudError
 from labtool.localcloud import engine as engines
@@ -156,7 +157,7 @@ def _start(settings: LocalSettings, progress: Progress) -> None:
         progress("starting the local cloud")
         with layout.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "labtool.localcloud", "serve", "--settings", settings.model_dump_json()],
+                [sys.executable, "-m", "labtool.localcloud", "serve", "--settings", encoded(settings).decode()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -250,7 +251,7 @@ def _as_root(action: str, settings: LocalSettings, progress: Progress, why: str,
         )
     progress(f"the local cloud needs root {why}: sudo may ask for your password")
     command = ["sudo", "-E", sys.executable, "-m", "labtool.localcloud", action]
-    command += ["--settings", settings.model_dump_json(), *(["--purge"] if purge else [])]
+    command += ["--settings", encoded(settings).decode(), *(["--purge"] if purge else [])]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise LocalCloudError(f"`labtool cloud {action}` failed as root", "its message is above")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from labtool.checked import encoded
 from labtool.config import LocalSettings
 from labtool.errors import LocalCloudError
 from labtool.files import write_bytes
@@ -38,7 +39,7 @@ def serve(settings: LocalSettings) -> None:
     began = time.time()
     layout = Layout(settings)
     layout.folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(layout.settings_file, settings.model_dump_json().encode(), 0o644)
+    write_bytes(layout.settings_file, encoded(settings), 0o644)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

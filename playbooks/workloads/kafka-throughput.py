@@ -289,7 +289,7 @@ def results(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Return the run's result as OpenMessaging Benchmark writes it."""
     kept = (folder / "raw" / "kafka-throughput" / name for name in ("workload.yaml", "driver.yaml"))
     workload, driver = openmessaging.names(*(file if file.is_file() else None for file in kept))
-    found = as_result.of_run(folder, RunRecord.model_validate(run), workload or run["name"], driver)
+    found = as_result.of_run(folder, RunRecord.of(run), workload or run["name"], driver)
     return {as_result.FILE: found} if found else {}
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
+from msgspec import structs
 
 from labtool.analysis.data import Client, ClientSummary, RunData, Series
 from labtool.dataset.run import HostRecord, RunRecord
@@ -37,7 +38,7 @@ def record(**changes):
         stack="kafka-cluster",
         hosts=hosts,
     )
-    return base.model_copy(update=changes)
+    return structs.replace(base, **changes)
 
 
 def flat(value, seconds=300, step=1.0):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 from small_run import flat, record, run_data
 from small_spark import application, job, stage, task
 
@@ -125,7 +126,7 @@ def test_no_stage_is_faster_than_what_is_left_of_its_ideal_times():
 def test_processors_that_may_have_been_full():
     def crowded(level, **machine):
         data = run({"host-0": level, "host-1": level})
-        data = replace(data, record=data.record.model_copy(update={"cloud": "local", "machine": machine}))
+        data = replace(data, record=structs.replace(data.record, cloud="local", machine=machine))
         return crowded_stages(data, ten_seconds(), ideals(data, ten_seconds()))
 
     assert crowded(busy(0.5)) == crowded(busy(0.5), cpu_full="0.02") == frozenset()
@@ -134,7 +135,7 @@ def test_processors_that_may_have_been_full():
 
 def local(level, machine, cpus=2, names=("host-0",), **changes):
     data = run(dict.fromkeys(names, level), **changes)
-    known = data.record.model_copy(update={"cloud": "local", "machine": {"cpus": str(cpus)}})
+    known = structs.replace(data.record, cloud="local", machine={"cpus": str(cpus)})
     return replace(data, record=known, machine=flat(machine, 60))
 
 

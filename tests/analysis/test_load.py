@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import sample_run
+from msgspec import structs
 from small_run import START
 
 from labtool.analysis.load import load
@@ -80,7 +81,7 @@ def test_damaged_pages_are_found_when_they_are_read(copy):
 
 def test_a_window_that_never_closed_ends_with_its_data(copy):
     record = copy.read()
-    copy.write(record.model_copy(update={"window_end": None, "ended": None}))
+    copy.write(structs.replace(record, window_end=None, ended=None))
     assert load(copy).length_s == 60.0
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from msgspec import structs
 from small_run import flat, record, run_data
 
 from labtool.analysis import resources
@@ -60,7 +61,7 @@ def test_without_a_bandwidth_the_networks_utilisation_is_not_stated():
 
 
 def test_with_a_bandwidth_it_is():
-    hosts = [host.model_copy(update={"network_bits_per_s": 17e6}) for host in record().hosts]
+    hosts = [structs.replace(host, network_bits_per_s=17e6) for host in record().hosts]
     finding = found(run_data(record=record(hosts=hosts)))["resource.network"]
     assert finding.evidence["utilisation"] == pytest.approx(16 / 17)
     assert finding.severity == "problem"

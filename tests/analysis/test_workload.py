@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from small_run import client, record, run_data, summary
 
 from labtool.analysis import workload
@@ -139,7 +140,7 @@ def test_each_subscription_has_all_records_to_read():
     reader = client(10_000.0, name="load-0/consumers", role="consumer", offered=None)
     data = run_data(clients=(client(10_000.0), reader))
     assert found(data)["load.consumers"].severity == "ok"
-    twice = replace(data, record=data.record.model_copy(update={"workload_options": {"subscriptions": 2}}))
+    twice = replace(data, record=structs.replace(data.record, workload_options={"subscriptions": 2}))
     assert found(twice)["load.consumers"].severity == "warning"
     assert "50.0 % of what was written for 2 subscriptions" in found(twice)["load.consumers"].sentence
 

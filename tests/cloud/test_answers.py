@@ -12,7 +12,7 @@ from botocore.utils import parse_timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labtool.cloud.answers import UNREAD, quicken, timestamp
+from labtool.cloud.answers import INTERFACES, UNREAD, quicken, timestamp
 from labtool.cloud.session import Session, Target
 
 ITEM = """<item><reservationId>r-1</reservationId><ownerId>123456789012</ownerId><groupSet/><instancesSet><item>
@@ -21,7 +21,10 @@ ITEM = """<item><reservationId>r-1</reservationId><ownerId>123456789012</ownerId
 <placement><availabilityZone>us-east-1a</availabilityZone><groupName/></placement><productCodes/>
 <monitoring><state>enabled</state></monitoring><sourceDestCheck>true</sourceDestCheck><somethingNew>x</somethingNew>
 <tagSet><item><key>Name</key><value>a &amp; b</value></item><item><key>empty</key><value/></item></tagSet>
-<cpuOptions><coreCount>2</coreCount></cpuOptions><maintenanceOptions/>
+<cpuOptions><coreCount>2</coreCount></cpuOptions><maintenanceOptions/><metadataOptions><state>applied</state></metadataOptions>
+<capacityReservationSpecification><capacityReservationPreference>open</capacityReservationPreference>
+</capacityReservationSpecification><enclaveOptions><enabled>false</enabled></enclaveOptions>
+<hibernationOptions><configured>false</configured></hibernationOptions>
 <blockDeviceMapping><item><deviceName>/dev/xvda</deviceName><ebs><volumeId>vol-1</volumeId><deleteOnTermination>true
 </deleteOnTermination><attachTime>2026-07-01T12:00:01.000Z</attachTime></ebs></item></blockDeviceMapping>
 <networkInterfaceSet><item><networkInterfaceId>eni-1</networkInterfaceId></item></networkInterfaceSet>
@@ -64,9 +67,21 @@ def test_instances_are_read_as_botocore_reads_them(body):
     plain = answering(200, body, quick=False).describe_instances()
     quick = answering(200, body, quick=True).describe_instances()
     for instance in (each for reservation in plain["Reservations"] for each in reservation["Instances"]):
-        assert all(instance.pop(name) for name in UNREAD)
+        assert all(instance.pop(name) is not None for name in UNREAD)
     assert quick == plain
     assert len(quick["Reservations"]) == body.count("<reservationId>")
+
+
+def test_what_is_cut_out_is_what_is_not_read():
+    shape = answering(200, "", quick=False).meta.service_model.shape_for("Instance")
+    assert INTERFACES.decode() in {shape.members[name].serialization["name"] for name in UNREAD}
+
+
+def test_what_a_tag_says_is_not_cut():
+    told = "&lt;networkInterfaceSet&gt; <![CDATA[a]]> &lt;/networkInterfaceSet&gt;"
+    answer = answering(200, document(ITEM.replace("a &amp; b", told).format(id="i-1")), quick=True).describe_instances()
+    tag = answer["Reservations"][0]["Instances"][0]["Tags"][0]
+    assert tag == {"Key": "Name", "Value": "<networkInterfaceSet> a </networkInterfaceSet>"}
 
 
 def test_an_error_stays_botocores():

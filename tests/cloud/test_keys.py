@@ -35,6 +35,24 @@ def test_learning_keeps_the_lines_of_others(monkeypatch):
     assert lines == ["198.18.0.10 ssh-ed25519 AAAAa", "198.18.0.11 ssh-ed25519 AAAAb"]
 
 
+def test_what_was_learned_is_not_asked_for_again(monkeypatch):
+    from labtool.cloud.session import Session, Target
+
+    session = Session(Target("aws", "us-east-1"))
+    assert keys.learned(session, "three") == {} and not keys.known(session, "three"), "to look leaves no trace"
+    monkeypatch.setattr(keys, "console_output", lambda s, i: BLOCK.format(f"ssh-ed25519 AAAA{i[2:]} root@x"))
+    keys.learn(session, "three", [host("web-0", "i-a", "198.18.0.10")])
+    folder = keys.lab_folder(session, "three") / "host-keys"
+    (folder / ".i-b.17").write_text("what another labtool is writing\n")
+    known = keys.learned(session, "three")
+    assert known == {"i-a": "ssh-ed25519 AAAAa\n"}
+    monkeypatch.setattr(keys, "console_output", lambda s, i: BLOCK.format("ssh-ed25519 AAAAnew root@x"))
+    both = [host("web-0", "i-a", "198.18.0.10"), host("web-1", "i-b", "198.18.0.11")]
+    assert keys.learn(session, "three", both, known) == []
+    lines = keys.access(session, "three").known_hosts.read_text().splitlines()
+    assert lines == ["198.18.0.10 ssh-ed25519 AAAAa", "198.18.0.11 ssh-ed25519 AAAAnew"]
+
+
 def test_a_host_that_shows_no_key_yet_is_waited_for(monkeypatch):
     from labtool.cloud.session import Session, Target
 

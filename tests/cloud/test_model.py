@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import DataNotFoundError, UnknownServiceError
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
@@ -85,6 +86,28 @@ def test_it_is_made_once_and_read_by_the_next(whole, monkeypatch):
     assert not hasattr(first, "stop_instances")
     monkeypatch.setattr(model, "only", lambda *_: pytest.fail("made again"))
     assert made().meta.method_to_api_mapping == first.meta.method_to_api_mapping
+
+
+@pytest.mark.parametrize("service", ["ec2", "s3", "sso", "pricing"])
+def test_services_are_described_as_botocore_describes_them(service):
+    quick, plain = Loader(), Loader()
+    model.quicken(quick)
+    for kind in ("service-2", "paginators-1", "waiters-2", "endpoint-rule-set-1"):
+        try:
+            expected = plain.load_service_model(service, kind)
+        except DataNotFoundError:
+            with pytest.raises(DataNotFoundError):
+                quick.load_service_model(service, kind)
+        else:
+            assert quick.load_service_model(service, kind) == expected
+    assert quick.load_data_with_path("endpoints") == plain.load_data_with_path("endpoints")
+
+
+def test_a_service_that_there_is_not_is_told():
+    loader = Loader()
+    model.quicken(loader)
+    with pytest.raises(UnknownServiceError, match="ec3"):
+        loader.load_service_model("ec3", "service-2")
 
 
 def test_without_a_cache_it_is_botocores(monkeypatch):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from labtool.checked import convert, encoded
 from labtool.dataset import observer
 from labtool.dataset.manifest import Cost, Manifest
 
@@ -13,7 +14,7 @@ FILE = "/var/log/labtool/sysstat/sa-20261121T080748Z"
 
 @pytest.fixture
 def last(manifest):
-    return Manifest.model_validate(manifest())
+    return convert(manifest(), Manifest)
 
 
 @pytest.fixture
@@ -50,13 +51,13 @@ def test_otherwise_the_mean_since_they_began_stands_for_the_window(first, readin
 
 
 def test_what_cannot_be_known_is_null(manifest):
-    unknown = Manifest.model_validate(manifest(files=[], cost=manifest()["cost"] | {"since": None}))
+    unknown = convert(manifest(files=[], cost=manifest()["cost"] | {"since": None}), Manifest)
     assert observer.spent(None, unknown, 8.0) == (None, None)
 
 
 def test_a_row_for_each_host_and_a_word_for_those_without(run, reading, manifest, began):
     (run.raw / "observer").mkdir()
-    (run.raw / "observer" / "kafka-0.json").write_text(reading().model_dump_json())
+    (run.raw / "observer" / "kafka-0.json").write_bytes(encoded(reading()))
     idle = manifest()["cost"] | {"processes": 0}
     (run.logs / "kafka-1" / "manifest.json").write_text(json.dumps(manifest(cost=idle)))
     (run.logs / "kafka-2").mkdir()

@@ -9,8 +9,10 @@ import threading
 import time
 
 import pytest
+from msgspec import structs
 
 from labtool import localcloud
+from labtool.checked import encoded
 from labtool.errors import LocalCloudError
 from labtool.localcloud import lifecycle, requirements
 from labtool.localcloud.layout import Layout
@@ -35,7 +37,7 @@ def running(settings, serve):
         return [json.dumps(told["answer"]).encode()]
 
     served = serve(application)
-    mine = settings.model_copy(update={"port": served.server.server_port})
+    mine = structs.replace(settings, port=served.server.server_port)
     told["answer"] = answer(mine)
     return mine, told
 
@@ -68,7 +70,7 @@ def test_starting_what_runs_returns_its_endpoint(running):
 def test_a_cloud_with_another_subnet_is_not_taken_for_this_one(running):
     settings, _ = running
     with pytest.raises(LocalCloudError, match="runs with subnet"):
-        localcloud.start(settings.model_copy(update={"subnet": "198.19.241.0/24"}), print)
+        localcloud.start(structs.replace(settings, subnet="198.19.241.0/24"), print)
 
 
 def test_a_taken_port_is_named_with_a_way_out(settings, monkeypatch):
@@ -83,7 +85,7 @@ def test_a_taken_port_is_named_with_a_way_out(settings, monkeypatch):
             _listen("127.0.0.1", port)
         assert str(port) in caught.value.message
         assert "LABTOOL_LOCAL_PORT" in caught.value.hint
-        found = {c.name: c for c in localcloud.checks(settings.model_copy(update={"port": port}))}
+        found = {c.name: c for c in localcloud.checks(structs.replace(settings, port=port))}
         assert not found["port"].ok
         assert str(port) in found["port"].mend
 
@@ -196,6 +198,6 @@ def test_a_module_is_there_if_built_in_loaded_or_on_disk(tmp_path, monkeypatch):
 
 
 def test_the_command_line_of_the_module(settings):
-    words = [sys.executable, "-m", "labtool.localcloud", "status", "--settings", settings.model_dump_json()]
+    words = [sys.executable, "-m", "labtool.localcloud", "status", "--settings", encoded(settings).decode()]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (1, "null")

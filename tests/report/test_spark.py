@@ -9,6 +9,7 @@ from datetime import timedelta
 import pyarrow as pa
 import pytest
 import spark_run
+from msgspec import structs
 
 from labtool.analysis.analyse import analyse
 from labtool.analysis.load import load
@@ -149,9 +150,5 @@ def test_an_application_outside_of_the_window_is_drawn_all_the_same(tmp_path):
     run = spark_run.build(tmp_path)
     record = run.read()
     moved = timedelta(hours=1)
-    run.write(
-        record.model_copy(
-            update={"window_start": record.window_end + moved, "window_end": record.window_end + 2 * moved}
-        )
-    )
+    run.write(structs.replace(record, window_start=record.window_end + moved, window_end=record.window_end + 2 * moved))
     assert "waterfall" in drawn(run)[0]
