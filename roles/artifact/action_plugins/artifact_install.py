@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 
@@ -20,6 +21,8 @@ class ActionModule(ActionBase):
         asked = self._execute_module("artifact_install", module_args=arguments, task_vars=task_vars)
         if asked.get("failed") or not asked.get("needs_archive") or self._task.check_mode:
             return {**result, **asked}
+        if not boolean(arguments.get("send", True)):
+            return {**result, **asked, "changed": False}
         remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "archive")
         try:
             self._transfer_file(arguments["src"], remote)

@@ -1,4 +1,3 @@
-#!/usr/bin/python
 """Fetch one release archive to the controller's cache, from the first source that has it, and verify it."""
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
+from typing import Any
 
 DOCUMENTATION = r"""
 module: artifact_fetch
 short_description: Fetch a release archive once, verified by SHA-512
 description:
-  - Runs on the controller. Tries, in this order, the cache, a mirror, the project's own sites, Maven, and pip.
+  - Runs on the controller, in Ansible's own process (the action plugin of this name), whatever host the task is for.
+  - Tries, in this order, the cache, a mirror, the project's own sites, Maven, and pip.
   - A file is accepted only when its SHA-512 is known from a pin, from the project's own C(.sha512) file, or from
     the record beside the cached file. A mirror is never asked for the checksum.
   - Concurrent calls for the same file wait for each other; the cache only ever holds whole files.
@@ -330,41 +329,37 @@ class Fetch:
         raise SourceError("; ".join(tried) or "there is no source to ask")
 
 
-def main() -> None:
-    """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "version": {"type": "str", "required": True},
-            "filename": {"type": "str", "required": True},
-            "cache": {"type": "path", "required": True},
-            "mirror": {"type": "str", "default": ""},
-            "sites": {"type": "list", "elements": "str", "default": []},
-            "sha512": {"type": "str", "default": ""},
-            "maven": {"type": "list", "elements": "str", "default": []},
-            "maven_alone": {"type": "bool", "default": False},
-            "maven_sha512": {"type": "str", "default": ""},
-            "pip": {"type": "str", "default": ""},
-            "pip_members": {"type": "list", "elements": "str", "default": []},
-            "pip_sha512": {"type": "str", "default": ""},
-            "connect_timeout": {"type": "int", "default": 4},
-        },
-        supports_check_mode=True,
-    )
-    name, version = module.params["name"], module.params["version"]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "version": {"type": "str", "required": True},
+    "filename": {"type": "str", "required": True},
+    "cache": {"type": "path", "required": True},
+    "mirror": {"type": "str", "default": ""},
+    "sites": {"type": "list", "elements": "str", "default": []},
+    "sha512": {"type": "str", "default": ""},
+    "maven": {"type": "list", "elements": "str", "default": []},
+    "maven_alone": {"type": "bool", "default": False},
+    "maven_sha512": {"type": "str", "default": ""},
+    "pip": {"type": "str", "default": ""},
+    "pip_members": {"type": "list", "elements": "str", "default": []},
+    "pip_sha512": {"type": "str", "default": ""},
+    "connect_timeout": {"type": "int", "default": 4},
+}
+
+
+def fetched(arguments: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Return what Ansible is told of an archive that is in the cache now, or why it is not."""
+    name, version = arguments["name"], arguments["version"]
     try:
-        result = Fetch(module.params).run(module.check_mode)
+        result = Fetch(dict(arguments)).run(check_mode)
     except SourceError as error:
-        module.fail_json(
-            msg=f"{name} {version} could not be fetched: {error}. Way out: put {module.params['filename']} and its "
-            f".sha512 file into {module.params['cache']}, set artifact_mirror, or name another version."
+        told = (
+            f"{name} {version} could not be fetched: {error}. Way out: put {arguments['filename']} and its "
+            f".sha512 file into {arguments['cache']}, set artifact_mirror, or name another version."
         )
+        return {"failed": True, "msg": told}
     except OSError as error:
-        module.fail_json(msg=f"the cache {module.params['cache']} cannot be used: {error}")
+        return {"failed": True, "msg": f"the cache {arguments['cache']} cannot be used: {error}"}
     changed = result.pop("changed")
     fact = {"name": name, "version": version, **result}
-    module.exit_json(changed=changed, artifact=fact, ansible_facts={f"artifact_{name}": fact})
-
-
-if __name__ == "__main__":
-    main()
+    return {"changed": changed, "artifact": fact, "ansible_facts": {f"artifact_{name}": fact}}

@@ -32,6 +32,8 @@ options:
   sha512: {description: The archive's SHA-512; empty only in check mode, required: true, type: str}
   url: {description: Where this host can fetch the archive. It may be a secret, type: str, default: ''}
   url_problem: {description: Why there is no URL though there should be one; told as a warning, type: str, default: ''}
+  send: {description: Whether the plugin sends the archive where the host could not fetch it. If not it is only told so
+         (C(needs_archive)), type: bool, default: true}
 """
 
 MARKER = ".artifact.json"
@@ -162,6 +164,7 @@ def main() -> None:
             "sha512": {"type": "str", "required": True},
             "url": {"type": "str", "default": "", "no_log": True},
             "url_problem": {"type": "str", "default": ""},
+            "send": {"type": "bool", "default": True},  # the action plugin's
             "_archive": {"type": "path"},  # where the action plugin put the archive on this host
         },
         supports_check_mode=True,
