@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ files = load("roles/kafka/library/kafka_files.py")
 formatting = load("roles/kafka/library/kafka_format.py")
 state = load("roles/kafka/library/kafka_state.py")
 java = load("roles/java/library/java_info.py")
+collector = load("roles/collector/library/collector_files.py")
 ME = pwd.getpwuid(os.getuid()).pw_name
 
 
@@ -98,6 +100,51 @@ def test_what_a_configuration_remembers():
     assert state.advertised_broker(text) == "10.0.0.1:9092"
     assert state.memory_mb("MemFree: 1 kB\nMemTotal:        2097152 kB\n") == 2048
     assert state.recorded_quorum("") == [] and state.advertised_broker("") == ""
+
+
+def test_what_a_host_is_before_it_is_a_node(monkeypatch):
+    assert state.home_and_shell("root") == ["/root", pwd.getpwnam("root").pw_shell]
+    assert state.home_and_shell("nobody-of-that-name") == []
+    asked = []
+
+    class Network(state.socket.socket):
+        def connect(self, address):
+            asked.append(address)
+            if len(asked) > 1:
+                raise OSError("Network is unreachable")
+            super().connect(("127.0.0.1", 9))
+
+    monkeypatch.setattr(state.socket, "socket", Network)
+    assert [state.own_address(), state.own_address()] == ["127.0.0.1", ""]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the collector's files are root's")
+def test_the_collectors_files_are_written_once(tmp_path):
+    path = tmp_path / "bin/tool"
+    assert collector.write(path, "x\n", 0o755, check_mode=True)["after"] == "x\n"
+    assert not path.parent.exists()
+    assert collector.write(path, "x\n", 0o755, check_mode=False)["before"] == ""
+    assert collector.write(path, "x\n", 0o755, check_mode=False) is None
+    path.chmod(0o644)
+    assert collector.write(path, "x\n", 0o755, check_mode=False) is not None
+    os.chown(path, 1, 1)
+    assert collector.write(path, "x\n", 0o755, check_mode=False) is not None
+    assert (path.stat().st_mode & 0o777, path.stat().st_uid) == (0o755, 0)
+    assert [one.name for one in path.parent.iterdir()] == ["tool"]
+
+
+@pytest.mark.parametrize(
+    ("told", "runs"),
+    [
+        ("ActiveState=active\nUnitFileState=enabled\n", True),
+        ("ActiveState=active\nUnitFileState=disabled\n", False),
+        ("ActiveState=failed\nUnitFileState=enabled\n", False),
+        ("ActiveState=inactive\nUnitFileState=\n", False),
+    ],
+)
+def test_the_collector_runs_only_if_it_will_after_a_boot(monkeypatch, told, runs):
+    monkeypatch.setattr(collector.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=told))
+    assert collector.running("labtool-collector.service") is runs
 
 
 @pytest.mark.parametrize(("release", "number"), [("17.0.15", 17), ("1.8.0_402", 8), ("21", 21)])
