@@ -135,6 +135,8 @@ def test_address_prefers_what_was_set():
     variables = {"ansible_host": "a", "ansible_facts": {"default_ipv4": {"address": "b"}}}
     assert kafka.address_of({"ansible_host": "a"}, "h") == "a"
     assert kafka.address_of(variables, "h") == "b"
+    assert kafka.address_of({"ansible_host": "a", "kafka_state": {"address": "e"}}, "h") == "e"
+    assert kafka.address_of(variables | {"kafka_state": {"address": "e"}}, "h") == "b"
     assert kafka.address_of(variables | {"labtool_private_address": "c"}, "h") == "c"
     assert kafka.address_of(variables | {"labtool_private_address": "c", "kafka_address": "d"}, "h") == "d"
     assert kafka.address_of({}, "h") == "h"
@@ -156,3 +158,17 @@ def test_answering_leaves_out_those_that_failed():
     found["kafka-1"]["kafka_ready"] = {"failed": True, "msg": "it stopped"}
     plan = kafka.kafka_plan(found, list(found))
     assert kafka.kafka_answering(plan["brokers"], found) == [1]
+
+
+def test_a_node_that_ran_already_has_answered_when_it_was_to_be_started():
+    found = hosts(4)
+    plan = kafka.kafka_plan(found, list(found))
+    for variables in found.values():
+        variables |= {"kafka_plan": plan, "kafka_started": {"stale": True, "leader": 3}}
+    found["kafka-1"]["kafka_ready"] = {"failed": True, "msg": "it stopped"}
+    found["kafka-3"]["kafka_started"] = {"stale": True}
+    assert kafka.kafka_answering(plan["brokers"], found) == [1, 3]
+    assert kafka.kafka_restart_order(["kafka-0", "kafka-2"], found) == ["kafka-0", "kafka-2"]
+    found["kafka-0"]["kafka_started"] = {"stale": True, "leader": 1}
+    del found["kafka-2"]["kafka_started"]["leader"]
+    assert kafka.kafka_restart_order(["kafka-0", "kafka-2"], found) == ["kafka-2", "kafka-0"]

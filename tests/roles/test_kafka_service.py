@@ -86,6 +86,25 @@ def test_check_mode_starts_nothing():
     assert unit.done == []
 
 
+@pytest.mark.parametrize(
+    ("unit", "answer", "told"),
+    [
+        (Unit(), ("", 2), {"changed": False, "stale": False, "leader": 2}),
+        (Unit(), ("", -1), {"changed": False, "stale": False, "leader": -1}),
+        (Unit(), ("broker 1 is not registered yet", 2), {"changed": False, "stale": False}),
+        (Unit(started="a", now="b"), ("", 2), {"changed": False, "stale": True, "leader": 2}),
+    ],
+)
+def test_a_node_that_ran_already_says_whether_it_is_ready(monkeypatch, unit, answer, told):
+    monkeypatch.setattr(service, "node_problem", lambda *_: answer)
+    assert service.started(unit, ARGUMENTS, check_mode=False) == told
+
+
+def test_a_node_that_starts_is_not_asked(monkeypatch):
+    monkeypatch.setattr(service, "node_problem", lambda *_: pytest.fail("asked a node that has just been started"))
+    assert "leader" not in service.started(Unit("inactive"), ARGUMENTS, check_mode=False)
+
+
 def test_a_dead_unit_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(service, "node_problem", lambda *_: pytest.fail("asked a node that cannot answer"))
     with pytest.raises(UnitError, match=r"it stopped.*\nOutOfMemoryError"):

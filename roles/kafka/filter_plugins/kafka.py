@@ -47,6 +47,7 @@ def address_of(variables: Mapping[str, Any], host: str) -> str:
         variables.get("kafka_address"),
         variables.get("labtool_private_address"),
         (facts.get("default_ipv4") or {}).get("address"),
+        (variables.get("kafka_state") or {}).get("address"),
         variables.get("ansible_host"),
     ):
         if address:
@@ -162,14 +163,26 @@ def kafka_initial_controllers(controllers: Sequence[Mapping[str, Any]], port: in
     return ",".join(f"{one['node_id']}@{one['address']}:{int(port)}:{one['directory_id']}" for one in controllers)
 
 
+def leader_seen(variables: Mapping[str, Any]) -> int | None:
+    """Return the leader of the quorum by what a host answered in this run (-1: not known to it); None if it did not."""
+    for name in ("kafka_ready", "kafka_started"):
+        answer = variables.get(name) or {}
+        if "leader" in answer:
+            return int(answer["leader"])
+        if answer.get("failed"):
+            break
+    return None
+
+
 def kafka_answering(members: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Any]) -> list[int]:
     """Return the node ids of the members that answered in this run."""
-    return [one["node_id"] for one in members if "leader" in (hostvars[one["host"]].get("kafka_ready") or {})]
+    return [one["node_id"] for one in members if leader_seen(hostvars[one["host"]]) is not None]
 
 
 def kafka_restart_order(hosts: Sequence[str], hostvars: Mapping[str, Any], stale_only: bool = True) -> list[str]:
     """Return the hosts to restart: brokers first, then controllers, the active controller last."""
-    leader = max((hostvars[host].get("kafka_ready") or {}).get("leader", -1) for host in hosts) if hosts else -1
+    seen = [leader_seen(hostvars[host]) for host in hosts]
+    leader = max((one for one in seen if one is not None), default=-1)
 
     def rank(host: str) -> tuple[bool, bool, int]:
         number = int(hostvars[host]["kafka_node_id"])

@@ -14,7 +14,8 @@ module: kafka_service
 short_description: Start, await or restart a Kafka node
 description:
   - C(started) starts the unit if it does not run, and says whether a running one was started with another
-    configuration (C(stale)), which C(KAFKA_FINGERPRINT) in the unit's environment tells. It does not wait.
+    configuration (C(stale)), which C(KAFKA_FINGERPRINT) in the unit's environment tells. It does not wait. Of a node
+    that ran already and answers, it says who leads the quorum (C(leader)), as C(ready) would.
   - C(ready) waits until the node answers Kafka's protocol and is registered. It fails at once if the unit has died.
   - C(restarted) waits until the cluster is whole, restarts the node, and waits until the cluster is whole again.
   - Every failure ends with the last lines of the unit's journal.
@@ -51,17 +52,32 @@ def start(unit: Unit, check_mode: bool) -> dict:
     return {"changed": not (running and enabled), "stale": stale}
 
 
+def leader_of(arguments: dict) -> tuple[str, int]:
+    """Say why this node is not ready, '' if it is, and who leads the metadata quorum (-1: not known to this node)."""
+    return node_problem(
+        arguments["node_id"],
+        arguments["address"],
+        arguments["broker_port"] or None,
+        arguments["controller_port"] or None,
+    )
+
+
+def started(unit: Unit, arguments: dict, check_mode: bool) -> dict:
+    """Start the unit where it does not run; ask a node that ran already, once, whether it is ready."""
+    found = start(unit, check_mode)
+    if not found["changed"]:
+        problem, leader = leader_of(arguments)
+        if not problem:
+            found["leader"] = leader
+    return found
+
+
 def wait_ready(unit: Unit, arguments: dict) -> int:
     """Wait until the node answers; return the id of the quorum's leader (-1: not known to this node)."""
     deadline = time.monotonic() + arguments["timeout"]
     while True:
         unit.must_run()
-        problem, leader = node_problem(
-            arguments["node_id"],
-            arguments["address"],
-            arguments["broker_port"] or None,
-            arguments["controller_port"] or None,
-        )
+        problem, leader = leader_of(arguments)
         if not problem:
             return leader
         if time.monotonic() >= deadline:
@@ -113,7 +129,7 @@ def main() -> None:
     unit = Unit(arguments["unit"])
     try:
         if arguments["state"] == "started":
-            module.exit_json(**start(unit, module.check_mode))
+            module.exit_json(**started(unit, arguments, module.check_mode))
         if module.check_mode:
             module.exit_json(changed=arguments["state"] == "restarted", leader=-1)
         if arguments["state"] == "ready":

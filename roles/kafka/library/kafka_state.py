@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pwd
+import socket
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -12,13 +14,16 @@ DOCUMENTATION = r"""
 module: kafka_state
 short_description: What a host is to a Kafka cluster
 description:
-  - Sets the fact C(kafka_state) with C(memory_mb), the host's memory in MiB, C(node_id), C(cluster_id) and
-    C(directory_id) as formatted (empty where it is not), C(quorum), the ids of the cluster's controllers as they were
-    when the host was first configured, and C(broker), where its broker is advertised (empty where it is none).
+  - Sets the fact C(kafka_state) with C(memory_mb), the host's memory in MiB, C(address), from which it speaks to other
+    networks, C(node_id), C(cluster_id) and C(directory_id) as formatted (empty where it is not), C(unformatted), the
+    data directories that are not, C(quorum), the ids of the cluster's controllers as they were when the host was
+    first configured, C(broker), where its broker is advertised (empty where it is none), and C(user), home and shell
+    of the user that was asked for (empty where there is none).
   - Given the ids that the host should have, fails where its data has others, before anything is changed.
 options:
   cluster_id: {description: The cluster's id, type: str, default: ''}
   node_id: {description: The node's id, type: int}
+  user: {description: The user that Kafka runs as, type: str, default: ''}
   data_directories: {description: Where the host keeps its logs, required: true, type: list, elements: path}
   properties: {description: The configuration, type: path, default: /etc/kafka/server.properties}
 """
@@ -43,19 +48,39 @@ def memory_mb(text: str) -> int:
     return int(next(line.split()[1] for line in text.splitlines() if line.startswith("MemTotal:"))) // 1024
 
 
+def own_address() -> str:
+    """Return the address that packets to elsewhere would leave with; '' without a route. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unsent:
+        try:
+            unsent.connect(("192.0.2.1", 9))  # an address of documentation (RFC 5737)
+        except OSError:
+            return ""
+        return str(unsent.getsockname()[0])
+
+
+def home_and_shell(user: str) -> list[str]:
+    """Return a user's home and shell; [] where there is no such user."""
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        return []
+    return [found.pw_dir, found.pw_shell]
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
             "cluster_id": {"type": "str", "default": ""},
             "node_id": {"type": "int"},
+            "user": {"type": "str", "default": ""},
             "data_directories": {"type": "list", "elements": "path", "required": True},
             "properties": {"type": "path", "default": "/etc/kafka/server.properties"},
         },
         supports_check_mode=True,
     )
     try:
-        found = [read_meta(Path(path) / "meta.properties") for path in module.params["data_directories"]]
+        found = {path: read_meta(Path(path) / "meta.properties") for path in module.params["data_directories"]}
         configuration = read_text(Path(module.params["properties"]))
         quorum = recorded_quorum(configuration)
     except (OSError, ValueError) as error:
@@ -65,10 +90,13 @@ def main() -> None:
         problem = of_another(wanted["data_directories"], wanted["cluster_id"], wanted["node_id"])
         if problem:
             module.fail_json(msg=problem)
-    meta = next((one for one in found if one), {})
+    meta = next((one for one in found.values() if one), {})
     state = {
         "memory_mb": memory_mb(read_text(Path("/proc/meminfo"))),
+        "address": own_address(),
+        "user": home_and_shell(wanted["user"]) if wanted["user"] else [],
         "formatted": bool(meta),
+        "unformatted": [path for path, one in found.items() if not one],
         "cluster_id": meta.get("cluster.id", ""),
         "node_id": int(meta["node.id"]) if meta.get("node.id") else None,
         "directory_id": meta.get("directory.id", ""),

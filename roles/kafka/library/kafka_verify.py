@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.kafka_cluster import POLL_S
 from ansible.module_utils.kafka_protocol import Connection, KafkaError, connect_any, parse_endpoints
 
 DOCUMENTATION = r"""
@@ -23,6 +22,9 @@ options:
   brokers: {description: Node ids that must take part, required: true, type: list, elements: int}
   timeout: {description: Seconds for the whole, type: float, default: 60}
 """
+
+LEADER_POLL_S = 0.05
+"""A partition of a new topic has its leader within tens of milliseconds, in a cluster that is well."""
 
 SLOW_S = 15.0
 """A broker that is busy starting answers late; one that has said nothing for so long is named."""
@@ -44,7 +46,7 @@ def leaders(connection: Connection, topic: str, count: int, deadline: float) -> 
             return led
         if time.monotonic() >= deadline:
             raise KafkaError(f"{count - len(led)} partitions of {topic} have no leader")
-        time.sleep(POLL_S / 2)
+        time.sleep(LEADER_POLL_S)
 
 
 def exchange(host: str, port: int, topic: str, partition: int, deadline: float) -> float:
@@ -62,7 +64,7 @@ def exchange(host: str, port: int, topic: str, partition: int, deadline: float) 
         except KafkaError as error:
             if error.code not in (3, 5, 6, 7, 19) or time.monotonic() >= deadline:
                 raise
-            time.sleep(POLL_S / 2)
+            time.sleep(LEADER_POLL_S)
 
 
 def verify(bootstrap: list[str], brokers: list[int], timeout: float) -> dict[str, float]:
