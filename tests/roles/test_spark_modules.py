@@ -169,3 +169,19 @@ def test_a_host_without_spark_has_nothing_to_say(tmp_path):
     assert health.read(tmp_path / "cluster") == {}
     (tmp_path / "cluster").write_text("# Ansible managed\nurl=spark://a:7077\n")
     assert health.read(tmp_path / "cluster") == {"url": "spark://a:7077"}
+
+
+def test_what_a_host_is_before_it_is_part_of_spark(monkeypatch):
+    assert state.home_and_shell("root") == ["/root", pwd.getpwnam("root").pw_shell]
+    assert state.home_and_shell("nobody-of-that-name") == []
+    asked = []
+
+    class Network(state.socket.socket):
+        def connect(self, address):
+            asked.append(address)
+            if len(asked) > 1:
+                raise OSError("Network is unreachable")
+            super().connect(("127.0.0.1", 9))
+
+    monkeypatch.setattr(state.socket, "socket", Network)
+    assert [state.own_address(), state.own_address()] == ["127.0.0.1", ""]

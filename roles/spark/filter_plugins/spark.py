@@ -26,6 +26,7 @@ def address_of(variables: Mapping[str, Any], host: str) -> str:
         variables.get("spark_address"),
         variables.get("labtool_private_address"),
         (facts.get("default_ipv4") or {}).get("address"),
+        (variables.get("spark_state") or {}).get("address"),
         variables.get("ansible_host"),
     ):
         if address:
