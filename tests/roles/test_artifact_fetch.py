@@ -11,8 +11,10 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.roles.modules import load
 
@@ -277,3 +279,21 @@ def test_what_pip_has_not_is_told(pip, tmp_path, wanted, told):
     with pytest.raises(fetching.SourceError, match=told):
         run(tmp_path, **wanted)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".thing-1.0.lock"]
+
+
+def test_what_ansible_is_told(site, tmp_path):
+    site.files = {"/now/thing-1.0.tgz": CONTENT}
+    wanted = arguments(tmp_path, sites=[site.url("now")], sha512=SHA512)
+    told = fetching.fetched(wanted, check_mode=False)
+    assert told["changed"] and told["artifact"]["sha512"] == SHA512
+    assert told["ansible_facts"] == {"artifact_thing": told["artifact"]}
+    assert fetching.fetched(wanted, check_mode=False) == {**told, "changed": False}
+    refused = fetching.fetched(wanted | {"filename": "other.tgz"}, check_mode=False)
+    assert refused["failed"] and "thing 1.0 could not be fetched" in refused["msg"] and "Way out" in refused["msg"]
+    (tmp_path / "file").write_text("")
+    refused = fetching.fetched(wanted | {"cache": str(tmp_path / "file")}, check_mode=False)
+    assert "cannot be used" in refused["msg"]
+
+
+def test_every_option_is_described():
+    assert set(yaml.safe_load(fetching.DOCUMENTATION)["options"]) == set(fetching.OPTIONS) == set(arguments(Path()))
