@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
@@ -73,12 +74,18 @@ app.add_typer(cloud.app, name="cloud")
 app.command("doctor")(cloud.doctor)
 
 
+@cache
+def _command() -> Any:
+    """Return the parser of all commands, which who runs several command lines makes once."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; errors are one line on stderr."""
     from labtool.errors import LabtoolError
 
     try:
-        result = typer.main.get_command(app).main(list(arguments), prog_name="labtool", standalone_mode=False)
+        result = _command().main(list(arguments), prog_name="labtool", standalone_mode=False)
     except LabtoolError as error:
         print(f"labtool: {error}", file=sys.stderr)
         return error.exit_code
