@@ -5,6 +5,8 @@ VENV := .venv
 RUN := $(VENV)/bin
 # One more than there are cores, since some tests wait; each takes five seconds to begin.
 WORKERS := $(shell n=$$(nproc); echo $$((n < 7 ? n + 1 : 8)))
+# Where the environment forbids caches, each process of the tests would compile labtool and all tests again.
+unexport PYTHONDONTWRITEBYTECODE
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
 help: ## List the targets
