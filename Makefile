@@ -7,6 +7,8 @@ RUN := $(VENV)/bin
 WORKERS := $(shell n=$$(nproc); echo $$((n < 7 ? n + 1 : 8)))
 # Where the environment forbids caches, each process of the tests would compile labtool and all tests again.
 unexport PYTHONDONTWRITEBYTECODE
+# Whole stretches to each process: what a module's or a folder's tests share is made once, not in each of them.
+PARALLEL := -n $(WORKERS) --dist worksteal
 say = @printf '\n\033[1m==> %s\033[0m\n' "$(1)"
 
 help: ## List the targets
@@ -22,14 +24,14 @@ test: setup ## Lint and all tests: quick, browser, roles, end to end
 	$(call say,lint)
 	@$(MAKE) --no-print-directory run-lint
 	$(call say,tests that need no hosts)
-	@$(RUN)/pytest -q -n $(WORKERS) -m "not hosts and not browser"
+	@$(RUN)/pytest -q $(PARALLEL) -m "not hosts and not browser"
 	$(call say,the report in a browser)
 	@$(RUN)/pytest -q -m browser
 	$(call say,roles and end to end: real hosts and brokers)
 	@$(RUN)/pytest -v -m hosts -n 2 --dist loadfile --durations 20
 
 test-quick: setup-python ## The quick tests: under a minute, no hosts needed
-	@$(RUN)/pytest -q -n $(WORKERS) -m "not hosts and not browser and not slow"
+	@$(RUN)/pytest -q $(PARALLEL) -m "not hosts and not browser and not slow"
 
 test-roles: setup ## The role tests alone
 	@$(RUN)/pytest -v -m hosts tests/roles

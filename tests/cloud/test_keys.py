@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def test_the_last_block_wins():
     assert keys.host_keys(console) == [("ssh-ed25519", "AAAAnew")]
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_no_console_text_is_mistaken_for_a_key_or_fails(text):
     assert keys.host_keys(text) == []

@@ -29,6 +29,7 @@ def rows_of(name):
     return st.lists(st.fixed_dictionaries({column.name: VALUES[column.type] for column in TABLES[name]}), max_size=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())

@@ -30,6 +30,7 @@ def test_clients_together_send_what_one_would(pieces, of):
     assert abs(len(whole) - sum(piece.requests for piece in pieces)) <= 1 + 1e-6
 
 
+@pytest.mark.slow
 @given(profiles)
 def test_due_times_grow_and_stay_within_the_time(pieces):
     due = list(arrivals.even(pieces))
