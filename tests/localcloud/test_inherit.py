@@ -214,7 +214,8 @@ def test_shell_scripts_of_the_image_parse():
     from importlib.resources import files as package_files
 
     folder = package_files("labtool.localcloud") / "hostimage"
-    scripts = [entry for entry in folder.iterdir() if entry.read_text().startswith(("#!/bin/sh", "#!/bin/bash"))]
+    files = [entry for entry in folder.iterdir() if entry.is_file()]
+    scripts = [entry for entry in files if entry.read_text().startswith(("#!/bin/sh", "#!/bin/bash"))]
     assert len(scripts) == 5
     for script in scripts:
         shell = "bash" if "bash" in script.read_text().splitlines()[0] else "sh"
