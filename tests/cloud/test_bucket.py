@@ -18,6 +18,8 @@ from labtool.cloud.journal import Journal
 from labtool.cloud.session import Session, Target
 from labtool.errors import CloudError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cloud():
@@ -100,7 +102,6 @@ def test_one_that_was_not_finished_is_finished(cloud, step):
     assert not made
 
 
-@pytest.mark.slow
 def test_an_archive_goes_up_once_and_comes_down_by_the_url(plain, archive, monkeypatch):
     monkeypatch.setattr(bucket, "PART", 5 << 20)
     parts, wholes = calls(plain, "UploadPart"), calls(plain, "PutObject")
@@ -136,7 +137,6 @@ def test_the_hosts_reach_the_same_endpoint_at_another_address():
     assert link.startswith("http://198.18.0.1:1/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&")
 
 
-@pytest.mark.slow
 def test_it_goes_with_all_that_it_holds_and_again(plain, archive):
     publish.publish(plain, "paper", archive, sha512(archive))
     home = bucket.of_lab(plain, "paper")
@@ -159,7 +159,6 @@ def test_down_looks_for_what_was_about_to_be_made(cloud, archive, monkeypatch):
     assert Journal(keys.lab_folder(cloud, "paper")).buckets == {bucket.of_lab(cloud, "paper").name}
 
 
-@pytest.mark.slow
 def test_down_removes_it_and_looks_again(session, monkeypatch):
     from labtool.cloud import end, keys
     from labtool.progress import Silent
