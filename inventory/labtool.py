@@ -36,5 +36,4 @@ def main() -> None:
 if __name__ == "__main__":
     main()
     # Python would take a thousand hosts apart again, object by object, for as long as it took to read them.
-    sys.stdout.flush()
     os._exit(0)

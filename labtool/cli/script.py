@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ def answer(argv: Sequence[str]) -> None:
     from labtool.errors import LabtoolError
 
     try:
-        print(text.script_answer(of_lab(settings()), argv))
+        told = text.script_answer(of_lab(settings()), argv)
     except LabtoolError as error:
         sys.exit(f"labtool: {error}")
+    with suppress(BrokenPipeError):  # the reader (`| head`) has what it wanted
+        print(told, flush=True)
 
 
 def of_lab(chosen: Settings) -> dict[str, Any]:

@@ -45,3 +45,23 @@ def test_the_environment_beside_it_is_found(tmp_path):
     beside.write_text('#!/bin/sh\necho "$@"\n')
     beside.chmod(0o755)
     assert bare(script, "--host", "web-0").stdout.split() == [str(script), "--host", "web-0"]
+
+
+CUT = """
+import os
+from labtool.cli import script
+script.of_lab = lambda chosen: {"_meta": {"hostvars": {}}, "all": {"children": [f"group{n}" for n in range(50_000)]}}
+script.answer(["--list"])
+os._exit(0)
+"""
+
+
+def test_a_reader_who_has_enough_may_go():
+    running = subprocess.Popen([sys.executable, "-c", CUT], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    assert running.stdout.read(10)
+    running.stdout.close()
+    assert running.stderr.read() == b""
+    assert running.wait() == 0
+    running.stderr.close()
