@@ -8,6 +8,10 @@ The modes take turns, `--rounds` times; what is printed are medians. `--reset` i
 back to where a first deploy starts, and runs before each mode, outside the time measured; then the second run, which
 must change nothing, is measured too. Without it every run is one that has nothing to do. Shared SSH connections are
 closed before each run. With `--at-least 2.5` it fails unless mitogen is that much faster than the defaults.
+
+Where a task waits for what the services themselves do, Ansible's settings cannot shorten it. The longest tasks are
+printed with their times; `--apart 'kafka : (Format|Start|Wait|Write a record)'` adds those of such tasks up, and gives
+the ratio of what is left.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import resource
 import shlex
 import statistics
@@ -29,6 +34,7 @@ from typing import Any
 from labtool.ansible import command as commands
 from labtool.ansible import inventory as inventories
 from labtool.ansible.command import PlayCommand
+from labtool.ansible.events import Event, PlaybookFinished, TaskStarted
 from labtool.ansible.result import PlayResult
 from labtool.ansible.runner import execute
 from labtool.cli.connect import connect_existing, settings
@@ -43,6 +49,7 @@ DEFAULTS = {
 }
 DEFAULT_FORKS = 5
 MODES = ("defaults", "linear", "mitogen")
+LONGEST = 12  # tasks shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +58,24 @@ class Measured:
 
     result: PlayResult
     cpu_s: float  # of this machine: Ansible and everything it started here
+    tasks: Mapping[str, float]  # title → seconds until the next began
+
+
+class Tasks:
+    """Notes how long each task of a playbook takes: until the next one begins."""
+
+    def __init__(self) -> None:
+        self.took: dict[str, float] = {}
+        self._open: TaskStarted | None = None
+
+    def notice(self, event: Event) -> None:
+        """Take note of `event`."""
+        if not isinstance(event, TaskStarted | PlaybookFinished):
+            return
+        if self._open is not None:
+            title = self._open.title
+            self.took[title] = self.took.get(title, 0.0) + (event.time - self._open.time).total_seconds()
+        self._open = event if isinstance(event, TaskStarted) else None
 
 
 def main() -> int:
@@ -79,6 +104,7 @@ def main() -> int:
     show(first, "first run, on hosts put back" if arguments.reset else "run that has nothing to do", len(names))
     if arguments.reset:
         show(second, "second run", len(names))
+    compare_tasks(first, arguments.apart)
     return judge(first, second, arguments.at_least)
 
 
@@ -94,6 +120,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--reset", metavar="COMMAND")
     parser.add_argument("--at-least", type=float, metavar="RATIO")
+    parser.add_argument("--apart", type=re.compile, metavar="REGEX", help="tasks in which the services take the time")
     return parser.parse_args()
 
 
@@ -133,9 +160,10 @@ def measure(command: PlayCommand, inventory: Mapping[str, Any], log: Path) -> Me
         address = variables.get("ansible_host", name)
         subprocess.run(["ssh", *options, *target, "-O", "exit", address], capture_output=True, check=False)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = execute(command, log=log).check()
+    tasks = Tasks()
+    result = execute(command, observers=[tasks], log=log).check()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Measured(result, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime))
+    return Measured(result, (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime), tasks.took)
 
 
 def show(runs: Mapping[str, list[Measured]], what: str, hosts: int) -> None:
@@ -150,6 +178,25 @@ def show(runs: Mapping[str, list[Measured]], what: str, hosts: int) -> None:
         took = f"{median(done):.1f} s"
         times = f"{base / median(done):.2f} x"
         print(f"{mode:<10}{took:>9}{cpu:>8.1f} s{last.host_tasks:>12}{most:>8}{last.changed:>9}{times:>8}")
+
+
+def compare_tasks(runs: Mapping[str, list[Measured]], apart: re.Pattern[str] | None) -> None:
+    """Print the longest tasks' times under each mode, and the ratio of what is not in those of `apart`."""
+    base = next(iter(runs))
+    took = {
+        mode: {title: statistics.median(one.tasks.get(title, 0.0) for one in done) for title in done[-1].tasks}
+        for mode, done in runs.items()
+    }
+    print(f"\n{'longest tasks of the first run':<72}" + "".join(f"{mode:>10}" for mode in runs))
+    for title in sorted(took[base], key=took[base].__getitem__, reverse=True)[:LONGEST]:
+        print(f"{title[:70]:<72}" + "".join(f"{took[mode].get(title, 0.0):>8.1f} s" for mode in runs))
+    if apart is None:
+        return
+    waited = {mode: sum(t for title, t in tasks.items() if apart.search(title)) for mode, tasks in took.items()}
+    left = {mode: median(done) - waited[mode] for mode, done in runs.items()}
+    for what, times in (("in the tasks that --apart names", waited), ("beyond them", left)):
+        print(f"{what:<72}" + "".join(f"{times[mode]:>8.1f} s" for mode in runs))
+    print(f"{'ratio beyond them':<72}" + "".join(f"{left[base] / left[mode]:>8.2f} x" for mode in runs))
 
 
 def judge(first: Mapping[str, list[Measured]], second: Mapping[str, list[Measured]], at_least: float | None) -> int:
