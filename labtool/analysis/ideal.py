@@ -25,7 +25,7 @@ from labtool.analysis.application import Application
 from labtool.analysis.blocked import durations_without
 from labtool.analysis.data import Floats, RunData, Series
 from labtool.analysis.reschedule import Rescheduler, Slot
-from labtool.analysis.resources import machine_cpus
+from labtool.analysis.resources import bandwidth, machine_cpus
 from labtool.analysis.trust import MACHINE_FULL, machine_share
 
 COVERED = 0.8
@@ -206,7 +206,7 @@ def _vcpus(data: RunData, host: str) -> float:
 
 def _bandwidth(data: RunData, hosts: Sequence[str]) -> float | None:
     """Return bytes/s that all hosts together can take in; None where that is not known of one."""
-    known = [record.network_bits_per_s for host in hosts if (record := data.host_record(host))]
+    known = [bandwidth(data, host) for host in hosts]
     if len(known) < len(hosts) or not known or not all(known):
         return None
     return sum(bits or 0.0 for bits in known) / 8

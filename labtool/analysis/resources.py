@@ -24,6 +24,7 @@ FULL_SHARE = 0.10
 BUSY = 0.70
 CORE_FULL = 0.95
 LEAST_POINTS = 5
+BURST_S = 5.0
 
 RESOURCES = {"cpu": "CPU", "disk": "disk", "network": "network", "memory": "memory"}
 """What is compared across hosts: signal → name. Memory is shown, but it is filled rather than busy."""
@@ -52,16 +53,41 @@ class Usage:
 def utilisation(data: RunData, host: str, resource: str) -> Series:
     """Return a resource's utilisation (0…1) over the window; empty where it is not known.
 
-    A network's is the busier direction over the bandwidth of the host's type, where that is known.
+    A network's is the busier direction over the host's `bandwidth`, where that is known.
     """
     if resource != "network":
         return data.signal(host, resource)
+    limit, flow = bandwidth(data, host), _flow(data, host)
+    return Series(flow.t, flow.v * 8 / limit) if limit else Series(np.empty(0), np.empty(0))
+
+
+def bandwidth(data: RunData, host: str) -> float | None:
+    """Return bits/s that the host's network could carry in this run; None where that is not known.
+
+    Its type's baseline; what the type may burst to, where the host went beyond the baseline for `BURST_S` or more.
+    """
     record = data.host_record(host)
-    bandwidth = record.network_bits_per_s if record else None
+    if record is None or not record.network_bits_per_s:
+        return None
+    burst = record.network_burst_bits_per_s or 0.0
+    return burst if burst > record.network_bits_per_s and _bursts(data, host) else record.network_bits_per_s
+
+
+def _flow(data: RunData, host: str) -> Series:
+    """Return bytes/s of the busier direction of a host's network."""
     rx, tx = data.signal(host, "net_rx"), data.signal(host, "net_tx")
-    if not bandwidth or not len(rx) or len(rx) != len(tx):
+    if not len(rx) or len(rx) != len(tx):
         return Series(np.empty(0), np.empty(0))
-    return Series(rx.t, np.maximum(rx.v, tx.v) * 8 / bandwidth)
+    return Series(rx.t, np.maximum(rx.v, tx.v))
+
+
+def _bursts(data: RunData, host: str) -> bool:
+    record, flow = data.host_record(host), _flow(data, host)
+    if record is None or not record.network_bits_per_s or not len(flow):
+        return False
+    # A second is counted from one sample to the next: a little more than the baseline is still the baseline.
+    beyond = flow.v * 8 > 1.1 * record.network_bits_per_s
+    return float(np.sum(beyond)) * flow.step >= BURST_S
 
 
 def usage(data: RunData) -> list[Usage]:
@@ -248,7 +274,7 @@ def _network(data: RunData, found: list[Usage]) -> Finding:
             "resource",
             severity,
             sentence,
-            "against the baseline bandwidth of the instance type",
+            _of_which_bandwidth(data, top.host),
             evidence | {"utilisation": top.peak},
             "hosts",
             most[1],
@@ -267,6 +293,12 @@ def _network(data: RunData, found: list[Usage]) -> Finding:
         "hosts",
         most[1],
     )
+
+
+def _of_which_bandwidth(data: RunData, host: str) -> str:
+    if not _bursts(data, host):
+        return "against the baseline bandwidth of the instance type"
+    return "against what the instance type may burst to, for it went beyond its baseline: without credits it is less"
 
 
 def _memory(data: RunData, found: list[Usage]) -> list[Finding]:

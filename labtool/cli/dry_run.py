@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labtool.cli.connect import connect_running, launch_options
-from labtool.cli.launching import HOUR, lifetime_text, parse_ttl, terms
+from labtool.cli.launching import Terms, lifetime_text, parse_ttl, terms
 from labtool.topology import GroupSpec, Host, Lab
 
 if TYPE_CHECKING:
     from labtool.cloud.plan import Plan
-    from labtool.cloud.price import Price
     from labtool.cloud.request import Options
     from labtool.cloud.session import Session
     from labtool.config import Settings
@@ -36,8 +35,7 @@ class Foreseen:
     """What would be launched and started, and the lab after that."""
 
     plan: Plan
-    price: Price
-    span: timedelta  # how long new hosts live
+    cost: Terms
     lab: Lab
 
     @property
@@ -47,10 +45,10 @@ class Foreseen:
         return {
             "launch": [{"name": name, "type": each.instance_type} for each in launches for name in each.hosts],
             "start": [host.name for host in self.plan.start],
-            "usd_per_hour": self.price.usd_per_hour,
-            "ttl_minutes": self.span.total_seconds() / 60,
-            "usd_at_most": self.price.usd_per_hour * (self.span / HOUR),
-            "without_price": list(self.price.unknown),
+            "usd_per_hour": self.cost.usd_per_hour,
+            "ttl_minutes": self.cost.span.total_seconds() / 60,
+            "usd_at_most": self.cost.most_usd,
+            "without_price": sorted({*self.cost.new.unknown, *self.cost.again.unknown}),
         }
 
     def tell(self) -> None:
@@ -61,9 +59,14 @@ class Foreseen:
             print(f"would start {host.name}")
         if self.plan.empty:
             print("nothing to launch")
-        elif self.plan.launches:
-            print(f"price on AWS: {self.price}")
-            print(f"they end themselves after {lifetime_text(self.span)}: ${self.data['usd_at_most']:.2f} at most")
+            return
+        if self.plan.launches:
+            print(f"price on AWS: {self.cost.new}")
+            most = self.cost.most_usd - self.cost.again_usd
+            print(f"they end themselves after {lifetime_text(self.cost.span)}: ${most:.2f} at most")
+        if self.plan.start:
+            print(f"price on AWS of those started again: {self.cost.again}")
+            print(f"until they end themselves: ${self.cost.again_usd:.2f} at most")
 
 
 def look(chosen: Settings, progress: Progress, typed: Mapping[str, Any] | None = None) -> Outlook:
@@ -85,8 +88,8 @@ def foresee(seen: Outlook, specs: Sequence[GroupSpec]) -> Foreseen:
     seen.options.check(planned.launches)
     if seen.session:
         instance_types.check(seen.session, planned.types)
-    price, span = terms(planned, seen.lab, seen.session, seen.options, seen.ttl)
-    return Foreseen(planned, price, span, _after(seen.lab, planned))
+    cost = terms(planned, seen.lab, seen.session, seen.options, seen.ttl)
+    return Foreseen(planned, cost, _after(seen.lab, planned))
 
 
 def playbook(stack: Any, lab: Lab, values: Any, strategy: Any) -> str:

@@ -217,11 +217,12 @@ def extend(
 ) -> None:
     """Let the lab's hosts live longer.
 
-    Moves the timer on each host, then the tag that tells of it; says which hosts could not be reached.
+    Moves the timer on each host, then the tag that tells of it; says which hosts could not be reached, and what the
+    others cost until their new end.
     """
     from labtool.cli import launching, render
     from labtool.cli.connect import settings
-    from labtool.cloud import clock, find, keys, network
+    from labtool.cloud import bill, clock, find, keys, network, price_list
     from labtool.cloud import extend as extending
 
     chosen = settings(cloud=cloud, lab=lab, region=region, ttl=ttl, proxy_jump=proxy_jump)
@@ -233,10 +234,15 @@ def extend(
         keys.learn(session, found.name, found.running)
         hosts = list(found) if on in (None, "all") else select(found, on)
         done = extending.extend(session, hosts, expires, extending.over_ssh(access))
+        later = [host for host in hosts if host.name in done.done]
+        prices = price_list.prices(session, (host.instance_type for host in later))
+        more_usd = bill.longer(later, prices, expires)
     if json:
-        render.data({"expires": expires.isoformat(), **done.__dict__})
+        render.data({"expires": expires.isoformat(), "usd_more": round(more_usd, 4), **done.__dict__})
     elif done.done:
-        print(f"{len(done.done)} host{'s' * (len(done.done) != 1)} of lab {found.name}: ends in {render.left(expires)}")
+        count = len(done.done)
+        cost = f": ${more_usd:.2f} more at most ({prices})" if session.target.billed else ""
+        print(f"{count} host{'s' * (count != 1)} of lab {found.name}: ends in {render.left(expires)}{cost}")
     if done.longer and not json:
         print(f"left as they are, for they end later: {', '.join(done.longer)}")
     if done.failed:

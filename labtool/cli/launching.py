@@ -85,12 +85,10 @@ def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool, at_least: int
     planned = plan.make(work.lab, specs)
     work.options.check(planned.launches)
     instance_types.check(work.session, planned.types)
-    cost, span = terms(planned, work.lab, work.session, work.options, parse_ttl(work.settings.ttl))
+    asked = terms(planned, work.lab, work.session, work.options, parse_ttl(work.settings.ttl))
     make_room(work.settings, len(planned.types) + len(planned.start), work.display)
-    if planned.launches and work.session.target.billed:
-        count = len(planned.types)
-        most = f"${cost.usd_per_hour * (span / HOUR):.2f} in the {lifetime_text(span)} they live at most"
-        told = f"{count} host{'s' * (count != 1)} cost{'s' * (count == 1)} {cost}, {most}"
+    if not planned.empty and work.session.target.billed:
+        told = asked.told()
         if yes:
             work.display.line(told)
         confirm(f"{told}. Go on?", yes=yes)
@@ -99,31 +97,73 @@ def bring_up(work: Work, specs: Sequence[GroupSpec], *, yes: bool, at_least: int
         work.settings.lab,
         specs,
         image=work.settings.image,
-        ttl=span,
+        ttl=asked.span,
         progress=work.display,
         options=work.options,
         at_least=at_least,
     )
 
 
-def terms(
-    planned: Plan, lab: Lab, session: Session | None, options: Options, ttl: timedelta
-) -> tuple[Price, timedelta]:
-    """Return what the new hosts of a plan cost and how long they live; `UsageError` beyond what was allowed.
+@dataclass(frozen=True)
+class Terms:
+    """What a plan costs: its new hosts, and the stopped ones that it starts again."""
+
+    plan: Plan
+    new: Price
+    span: timedelta  # how long new hosts live
+    again: Price  # of the started ones, without the disks, which are paid for stopped hosts too
+    again_usd: float  # until they end
+
+    @property
+    def usd_per_hour(self) -> float:
+        """US dollars that an hour of the lab costs more than before."""
+        return self.new.usd_per_hour + self.again.usd_per_hour
+
+    @property
+    def most_usd(self) -> float:
+        """US dollars that all of it costs until the hosts end themselves."""
+        return self.new.usd_per_hour * (self.span / HOUR) + self.again_usd
+
+    def told(self) -> str:
+        """Say it in a sentence."""
+        parts = []
+        if self.plan.launches:
+            most = (
+                f"${self.new.usd_per_hour * (self.span / HOUR):.2f} in the {lifetime_text(self.span)} they live at most"
+            )
+            parts.append(f"{_hosts(len(self.plan.types))} {self.new}, {most}")
+        if self.plan.start:
+            most = f"${self.again_usd:.2f} until they end at most"
+            parts.append(f"{_hosts(len(self.plan.start), ' started again')} {self.again}, {most}")
+        return "; ".join(parts)
+
+
+def _hosts(count: int, which: str = "") -> str:
+    return f"{count} host{'s' * (count != 1)}{which} cost{'s' * (count == 1)}"
+
+
+def terms(planned: Plan, lab: Lab, session: Session | None, options: Options, ttl: timedelta) -> Terms:
+    """Return what a plan costs and how long its new hosts live; `UsageError` beyond what was allowed.
 
     Without a session, or where hosts cost nothing, at the prices that labtool ships.
     """
-    from labtool.cloud import bill, price_list
+    from labtool.cloud import bill, clock, price_list
     from labtool.cloud.price import SHIPPED
 
     prices = SHIPPED
-    if planned.launches and session:
+    if not planned.empty and session:
         prices = price_list.prices(session, [*planned.types, *(host.instance_type for host in lab)])
-    cost = prices.of(planned.types, options.root_gib, public=not options.reach)
-    if not planned.launches:
-        return cost, ttl
-    bill.hold(cost + bill.of_hosts(planned.kept(lab), prices), options.max_price_per_hour)
-    return cost, bill.lifetime(cost, ttl, options.max_cost)
+    new = prices.of(planned.types, options.root_gib, public=not options.reach)
+    again = bill.to_start(planned.start, prices)
+    if not planned.empty:
+        bill.hold(new + bill.of_hosts(planned.kept(lab), prices), options.max_price_per_hour)
+    span = bill.lifetime(new, ttl, options.max_cost) if planned.launches else ttl
+    until_end = sum(
+        bill.to_start([host], prices).usd_per_hour * (max(timedelta(0), host.expires - clock.now()) / HOUR)
+        for host in planned.start
+        if host.expires
+    )
+    return Terms(planned, new, span, again, until_end)
 
 
 def lifetime_text(span: timedelta) -> str:

@@ -29,12 +29,26 @@ def of_hosts(hosts: Iterable[Host], prices: Prices) -> Price:
     return total
 
 
+def to_start(stopped: Iterable[Host], prices: Prices) -> Price:
+    """Return what `stopped` hosts cost more when they run; their disks are paid already."""
+    total = Price(0.0, (), prices)
+    for host in stopped:
+        total += prices.of([host.instance_type], 0.0, public=not host.reach)
+    return total
+
+
 def spent(hosts: Iterable[Host], prices: Prices, until: datetime) -> float:
     """Return US dollars that running `hosts` cost from launch to `until`: by the second, at least for a minute."""
     return sum(
         of_hosts([host], prices).usd_per_hour * (max(LEAST, until - host.launched) / timedelta(hours=1))
         for host in hosts
     )
+
+
+def longer(hosts: Iterable[Host], prices: Prices, until: datetime) -> float:
+    """Return US dollars that running `hosts` cost from the end they had to `until`."""
+    ends = ((host, host.expires or until) for host in hosts)
+    return sum(of_hosts([host], prices).usd_per_hour * ((until - end) / timedelta(hours=1)) for host, end in ends)
 
 
 def hold(whole: Price, most_usd_per_hour: float | None) -> None:

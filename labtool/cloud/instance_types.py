@@ -1,14 +1,24 @@
-"""Which instance types a region has: asked before anything is made for hosts that it could not launch."""
+"""Which instance types a region has, asked before anything is made for hosts, and what their networks carry."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from labtool.cloud.session import DENIED, Session, error_code, told_clearly
-from labtool.errors import UsageError
+from labtool.errors import CloudError, UsageError
 
 NEAREST = 3
+GIGABIT = 1e9
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """What the network of an instance carries, in bits/s; None where EC2 does not say."""
+
+    baseline: float | None = None  # always
+    burst: float | None = None  # for a while, from credits
 
 
 def check(session: Session, types: Iterable[str]) -> None:
@@ -35,3 +45,29 @@ def check(session: Session, types: Iterable[str]) -> None:
         f"{session.target.region} has no instance type {', '.join(missing)}",
         f"the nearest to {missing[0]} that it has: {', '.join(nearest)}",
     )
+
+
+def bandwidths(session: Session, types: Iterable[str]) -> Mapping[str, Bandwidth]:
+    """Return what the networks of `types` carry, by EC2's word; none where it bills nothing, or does not answer.
+
+    Of an instance with several network cards that of the card of its first interface. Hosts of the local cloud are not
+    limited, whatever their type is.
+    """
+    wanted = sorted(set(types))
+    if not wanted or not session.target.billed:
+        return {}
+    try:
+        with told_clearly("reading the instance types"):
+            pages = session.ec2.get_paginator("describe_instance_types").paginate(InstanceTypes=wanted)
+            described = [each for page in pages for each in page["InstanceTypes"]]
+    except CloudError:  # the run is worth more than its scale
+        return {}
+    found = {}
+    for each in described:
+        network = each.get("NetworkInfo", {})
+        first = network.get("DefaultNetworkCardIndex", 0)
+        cards = [card for card in network.get("NetworkCards", ()) if card.get("NetworkCardIndex") == first]
+        for card in cards:
+            base, burst = (card.get(f"{name}BandwidthInGbps") for name in ("Baseline", "Peak"))
+            found[each["InstanceType"]] = Bandwidth(base and base * GIGABIT, burst and burst * GIGABIT)
+    return found

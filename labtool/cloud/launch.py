@@ -35,8 +35,8 @@ from labtool.errors import CloudError, LabtoolError
 from labtool.progress import Progress
 from labtool.topology import GroupSpec, Host, Lab
 
-TAG_PACE = (5.0, 45.0)
-"""CreateTags a second, and at once: EC2 admits 5 and 50 of calls that change something."""
+TAG_PACE = (10.0, 90.0)
+"""CreateTags a second, and at once: EC2 admits 10 and 100 (ec2-api-throttling in its developer guide)."""
 LEAST_LIFE = timedelta(minutes=5)
 
 

@@ -44,6 +44,7 @@ class HostRecord(Record, kw_only=True):
     volumes: list[str] = field(default_factory=list)  # ids of those attached
     detailed_monitoring: bool | None = None  # None: not known
     network_bits_per_s: float | None = None  # baseline bandwidth of its type; None: not limited or not known
+    network_burst_bits_per_s: float | None = None  # what it may reach for a while
 
 
 class StageRecord(Record, kw_only=True):

@@ -25,7 +25,7 @@ from labtool.ansible import inventory
 from labtool.ansible.command import Strategy
 from labtool.ansible.events import Observer
 from labtool.ansible.runner import run_playbook
-from labtool.cloud import bill, find, interruption, keys, price_list
+from labtool.cloud import bill, find, instance_types, interruption, keys, price_list
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
 from labtool.dataset.run import HostRecord, MetricsRecord, RunDirectory, RunRecord
@@ -224,6 +224,8 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
     """Return what is known of a run before it begins."""
     prices = price_list.prices(session, (host.instance_type for host in lab.running))
     hourly = bill.of_hosts(lab.running, prices)
+    unknown = instance_types.Bandwidth()
+    networks = instance_types.bandwidths(session, (host.instance_type for host in lab.running))
     names = ("ansible-core", "ansible-runner", "boto3", "mitogen")
     return RunRecord(
         name=asked.name,
@@ -247,6 +249,8 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
                 address=host.address,
                 zone=host.zone,
                 price_per_hour_usd=prices.hourly.get(host.instance_type),
+                network_bits_per_s=networks.get(host.instance_type, unknown).baseline,
+                network_burst_bits_per_s=networks.get(host.instance_type, unknown).burst,
             )
             for host in lab.running
         ],

@@ -67,6 +67,30 @@ def test_with_a_bandwidth_it_is():
     assert finding.severity == "problem"
 
 
+def with_networks(base, burst, rate):
+    hosts = [structs.replace(host, network_bits_per_s=base, network_burst_bits_per_s=burst) for host in record().hosts]
+    data = run_data(record=record(hosts=hosts))
+    flows = {"net_rx": Series(np.arange(1.0, 301.0), rate / 8), "net_tx": flat(1.0)}
+    return run_data(record=data.record, signals={**data.signals, "kafka-0": {**data.signals["kafka-0"], **flows}})
+
+
+def test_who_goes_beyond_the_baseline_is_measured_by_what_it_may_burst_to():
+    rate = np.full(300, 100e6)
+    assert resources.bandwidth(with_networks(128e6, 5e9, rate), "kafka-0") == 128e6
+    assert resources.utilisation(with_networks(128e6, 5e9, rate), "kafka-0", "network").v.max() == pytest.approx(
+        100 / 128
+    )
+    rate[10:14] = 1e9  # four seconds are not enough
+    assert resources.bandwidth(with_networks(128e6, 5e9, rate), "kafka-0") == 128e6
+    rate[10:60] = 1e9
+    data = with_networks(128e6, 5e9, rate)
+    assert resources.bandwidth(data, "kafka-0") == 5e9
+    assert resources.utilisation(data, "kafka-0", "network").v.max() == pytest.approx(0.2)
+    assert "burst" in found(data)["resource.network"].bound
+    assert resources.bandwidth(with_networks(128e6, 128e6, rate), "kafka-0") == 128e6
+    assert resources.bandwidth(with_networks(None, None, rate), "kafka-0") is None
+
+
 def test_dropped_packets_are_counted():
     finding = found(with_signal("kafka-0", net_lost=flat(2.0)))["resource.network"]
     assert finding.evidence["packets_lost"] == pytest.approx(600)

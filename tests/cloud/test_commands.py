@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake import wire
+from fake.policy import Policy
 from fake.promises import Promises
 
 from labtool.ansible.result import PlayResult
@@ -102,12 +103,52 @@ def test_the_metrics_request_of_a_profile_is_valid(session):
     assert documented("labtool profile")[-1] == "GetMetricData"
 
 
+def test_a_run_knows_what_the_networks_of_its_hosts_carry(labtool, session, aws):
+    from datetime import UTC, datetime
+
+    from labtool.cloud import find
+    from labtool.experiment import profile
+
+    labtool("up", "web=1", "big=1:m5.4xlarge", "--yes")
+    lab = find.find_lab(session, "lab")
+    kept = profile.first_record(session, lab, profile.Asked("watch", 60.0), datetime(2026, 1, 1, tzinfo=UTC))
+    by_name = {host.name: (host.network_bits_per_s, host.network_burst_bits_per_s) for host in kept.hosts}
+    assert by_name == {"web-0": (128e6, 5e9), "big-0": (None, None)}
+    aws.policy = Policy({"Statement": []})  # may look at nothing: the run goes on
+    kept = profile.first_record(session, lab, profile.Asked("watch", 60.0), datetime(2026, 1, 1, tzinfo=UTC))
+    assert {host.network_bits_per_s for host in kept.hosts} == {None}
+
+
 def test_money_is_asked_about_first(labtool, aws):
     _, said = labtool("up", "kafka=3", code=1)
     # t3.small at the list's $0.03, 20 GiB at $0.1 a month, an address, detailed monitoring
     assert "3 hosts cost $0.122 per hour (list prices of us-east-1" in said and "--yes" in said
     assert "$0.49 in the 4h they live at most" in said
     assert not any(call.action == "RunInstances" for call in aws.calls)
+
+
+def test_money_is_asked_about_before_stopped_hosts_run_again(labtool, aws, account):
+    labtool("up", "kafka=3", "--yes", "--ttl", "10h")
+    account.stop(*aws.ec2.instances)
+    aws.clock.sleep(4 * 3600)
+    aws.calls.clear()
+    # Of three t3.small at the list's $0.03, with an address and detailed monitoring; their disks are paid already.
+    again = "3 hosts started again cost $0.114 per hour (list prices of us-east-1"
+    out, _ = labtool("up", "--dry-run")
+    assert "would start kafka-2" in out
+    assert "$0.114 per hour" in out
+    assert "until they end themselves: $0.68 at most" in out
+    _, said = labtool("up", code=1)
+    assert again in said
+    assert "--yes" in said
+    assert "$0.68 until they end at most" in said
+    assert not any(call.action == "StartInstances" for call in aws.calls)
+    labtool("up", "--yes", "--max-price-per-hour", "0.12", code=2)
+    _, said = labtool("up", "load=1", "kafka=3", code=1)
+    assert "1 host costs $0.041 per hour" in said
+    assert again in said
+    labtool("up", "--yes")
+    assert any(call.action == "StartInstances" for call in aws.calls)
 
 
 def test_a_dry_run_launches_nothing(labtool, aws):
@@ -232,6 +273,8 @@ def test_extend_says_which_hosts_it_could_not_reach(labtool, aws, monkeypatch):
     )
     out, said = labtool("extend", "--ttl", "30d", code=1)
     assert out.startswith("1 host of lab lab: ends in ")
+    # not quite 29 days and 20 hours of one host at $0.041 an hour
+    assert ": $29.08 more at most (list prices of us-east-1" in out
     assert "web-1 (Connection refused)" in said
 
 

@@ -41,12 +41,12 @@ def live(account, monkeypatch):
         account.stop(stopped.id)
         aws.pass_time(60)
         aws.policy = held
-        yield run(["up"])
+        yield run(["up", "--yes"])
         with monkeypatch.context() as moved:
             from dataclasses import replace
 
             moved.setattr(session, "target", replace(session.target, caller_cidr="203.0.113.9/32"))
-            yield run(["up"])
+            yield run(["up", "--yes"])
     home = bucket.of_lab(session, "lab").name  # as a deploy would have made it
     Journal(keys.lab_folder(session, "lab")).uses(bucket=home)
     aws.s3.make(home, {"labtool:lab": "lab"}, ("an archive",))

@@ -35,6 +35,17 @@ TYPES = [
     for family in FAMILIES
     for size in ("nano", "micro", "small", "medium", "large", "xlarge", "2xlarge", "4xlarge")
 ]
+NETWORKS: dict[str, dict[str, Any]] = {
+    "t3.small": {
+        "NetworkInfo": {
+            "NetworkPerformance": "Up to 5 Gigabit",
+            "DefaultNetworkCardIndex": 0,
+            "NetworkCards": [{"NetworkCardIndex": 0, "BaselineBandwidthInGbps": 0.128, "PeakBandwidthInGbps": 5.0}],
+        }
+    },
+    "m5.4xlarge": {"NetworkInfo": {"NetworkPerformance": "Up to 10 Gigabit"}},
+}
+"""As EC2 describes them; of old accounts and types it does not tell the cards."""
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 
 
@@ -203,7 +214,7 @@ class Belongings:
         missing = [name for name in asked["InstanceTypes"] if name not in TYPES]
         if missing:
             raise Refused("InvalidInstanceType", f"The following supplied instance types do not exist: [{missing[0]}]")
-        return {"InstanceTypes": [{"InstanceType": name} for name in asked["InstanceTypes"]]}
+        return {"InstanceTypes": [{"InstanceType": name} | NETWORKS.get(name, {}) for name in asked["InstanceTypes"]]}
 
     def describe_instance_type_offerings(self, asked: dict[str, Any]) -> dict[str, Any]:
         return {"InstanceTypeOfferings": [{"InstanceType": name, "LocationType": "region"} for name in TYPES]}
