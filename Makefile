@@ -28,7 +28,7 @@ test: setup ## Lint and all tests: quick, browser, roles, end to end
 	$(call say,the report in a browser)
 	@$(RUN)/pytest -q -m browser
 	$(call say,roles and end to end: real hosts and brokers)
-	@$(RUN)/pytest -v -m hosts -n 2 --dist loadfile --durations 20
+	@$(RUN)/pytest -v -m hosts -n 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-quick: setup-python ## The quick tests: under a minute, no hosts needed
 	@$(RUN)/pytest -q $(PARALLEL) -m "not hosts and not browser and not slow"

@@ -32,6 +32,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+LONGEST = (
+    "e2e/test_front", "roles/test_kafka_cluster", "e2e/test_kafka", "roles/test_spark_cluster", "e2e/test_localcloud",
+    "e2e/test_web", "roles/test_web", "roles/test_kafka_39", "roles/test_maven_app", "e2e/test_countdown",
+)  # fmt: skip
+"""Modules of tests on hosts that take minutes: begun last, one of them would keep a process busy beside an idle one."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the modules that take longest."""
+    order = {f"tests/{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def _homes(tmp_path_factory):
     """A folder for each test; the few that write there make it."""
