@@ -1,4 +1,4 @@
-"""The inventory for amazon.aws' own plugin: the plugin as it is, against the local cloud."""
+"""The inventories that are passed to Ansible, against the local cloud: amazon.aws' plugin as it is, and the script."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 INVENTORY = ROOT / "inventory" / "labtool.aws_ec2.yml"
+SCRIPT = ROOT / "inventory" / "labtool.py"
 LAB = ("--lab", "plugin")
 OURS = {"ansible_ssh_private_key_file", "ansible_ssh_common_args"}  # of this user's files, which a tag does not know
 
@@ -41,21 +42,32 @@ def both(labtool, collections):
         "LABTOOL_LAB": "plugin",
         "ANSIBLE_COLLECTIONS_PATH": collections,
     }
-    command = [str(Path(sys.executable).parent / "ansible-inventory"), "-i", str(INVENTORY), "--list"]
-    try:
+
+    def ansible(program, *words):
+        command = [str(Path(sys.executable).parent / program), *map(str, words)]
         done = subprocess.run(
             command, cwd=labtool.folder, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
-        assert done.returncode == 0, done.stderr
-        yield json.loads(done.stdout), json.loads(labtool.run("inventory", "--list", *LAB).stdout), done.stderr
+        assert done.returncode == 0, done.stderr or done.stdout
+        return done
+
+    try:
+        listed = ansible("ansible-inventory", "-i", INVENTORY, "--list")
+        answers = ansible(
+            "ansible", "-i", SCRIPT, "kafka,load", "-m", "ansible.builtin.command", "-a", "hostname", "-o"
+        )
+        ours = json.loads(labtool.run("inventory", "--list", *LAB).stdout)
+        yield json.loads(listed.stdout), ours, listed.stderr, answers.stdout
     finally:
         labtool.run("down", "--yes", *LAB)
         labtool.run("down", "--yes", "--lab", "plugin-other")
 
 
 @pytest.mark.hosts
-def test_the_plugin_gives_the_groups_and_variables_of_labtool(both):
-    theirs, ours, said = both
+def test_the_plugin_gives_the_groups_and_variables_of_labtool_and_the_script_its_hosts(both):
+    theirs, ours, said, answers = both
+    assert sorted(line.partition(" ")[0] for line in answers.splitlines()) == ["kafka-0", "kafka-1", "load-0"]
+    assert answers.count("rc=0") == 3
     assert "reserved name" not in said
     groups = {name: sorted(group["hosts"]) for name, group in ours.items() if name not in ("_meta", "all")}
     assert groups == {"kafka": ["kafka-0", "kafka-1"], "load": ["kafka-1", "load-0"], "web": ["kafka-1"]}
