@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -220,7 +222,13 @@ def _bootstrap(wanted: Recipe, work: Path, settings: LocalSettings) -> Path:
         output.flush()
         done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode != 0:
-        last = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("E:")][:2]
+        said = log.read_text(errors="replace")
+        if os.strerror(errno.ENOSPC) in said:
+            raise LocalCloudError(
+                f"the host image could not be built: no space is left below {work} or the system's temporary folder",
+                "free 4 GiB there (`df -h`), or set local.state to a folder on another disk",
+            )
+        last = [line for line in said.splitlines() if line.startswith("E:")][:2]
         raise LocalCloudError(
             f"the host image could not be built: {'; '.join(last) or f'mmdebstrap ended with {done.returncode}'}",
             f"see {log}; if packages were not found, run `sudo apt-get update` and check the machine's apt sources",

@@ -156,6 +156,7 @@ def _start(settings: LocalSettings, progress: Progress) -> None:
         layout.folder.mkdir(parents=True, exist_ok=True)
         progress("starting the local cloud")
         with layout.log.open("ab") as log:
+            before = log.tell()  # what an earlier process said is not this one's error
             process = subprocess.Popen(
                 [sys.executable, "-m", "labtool.localcloud", "serve", "--settings", encoded(settings).decode()],
                 stdin=subprocess.DEVNULL,
@@ -167,7 +168,7 @@ def _start(settings: LocalSettings, progress: Progress) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise LocalCloudError(*_last_words(layout, process.returncode))
+                raise LocalCloudError(*(_last_words(layout, before) or _unmet(settings, layout, process.returncode)))
             if layout.pid.exists() and status(settings) is not None:
                 return
             time.sleep(0.05)
@@ -175,14 +176,25 @@ def _start(settings: LocalSettings, progress: Progress) -> None:
         raise LocalCloudError(f"the local cloud did not answer within {_START_TIMEOUT_S:.0f} s", f"see {layout.log}")
 
 
-def _last_words(layout: Layout, code: int) -> tuple[str, str]:
-    """Return the error and the hint that the API process ended with (see __main__)."""
-    lines = layout.log.read_text(errors="replace").splitlines()
+def _last_words(layout: Layout, since: int = 0) -> tuple[str, str] | None:
+    """Return the error and the hint that the API process ended with (see __main__), if it said one."""
+    lines = layout.log.read_bytes()[since:].decode(errors="replace").splitlines()
     for index in range(len(lines) - 1, -1, -1):
         if lines[index].startswith("error: "):
             hint = lines[index + 1].removeprefix("hint: ") if index + 1 < len(lines) else ""
             return lines[index].removeprefix("error: "), hint
-    return f"the local cloud ended with {code} as it started", f"see {layout.log}"
+    return None
+
+
+def _unmet(settings: LocalSettings, layout: Layout, code: int) -> tuple[str, str]:
+    """Return what to say of an API process that said nothing: what the machine lacks, else where to look."""
+    from labtool.localcloud import requirements  # which look at this module's own
+
+    ended = f"the local cloud ended with {code} as it started"
+    for check in requirements.checks(settings):
+        if check.needed and not check.ok:
+            return f"{ended}: {check.name}: {check.detail}", check.mend
+    return ended, f"see {layout.log}"
 
 
 def _stop_process(layout: Layout, progress: Progress) -> None:

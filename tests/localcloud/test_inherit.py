@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -221,3 +222,16 @@ def test_shell_scripts_of_the_image_parse():
         shell = "bash" if "bash" in script.read_text().splitlines()[0] else "sh"
         done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_full_disk_is_named_where_the_image_is_built(tmp_path, settings, monkeypatch):
+    program = tmp_path / "bin" / "mmdebstrap"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'tar: ./usr/bin/perl: Cannot write: No space left on device'\nexit 2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    work = image._work_folder(settings)
+    with pytest.raises(LocalCloudError, match="no space is left") as refused:
+        image._bootstrap(recipe(), work, settings)
+    assert str(work) in refused.value.message
+    assert "local.state" in refused.value.hint

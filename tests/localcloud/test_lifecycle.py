@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from msgspec import structs
@@ -114,9 +115,22 @@ def test_a_second_start_waits_for_the_first(settings):
 
 def test_the_processs_last_words_are_the_error(layout):
     layout.log.write_text("2026 INFO x\nerror: port 4600 is taken\nhint: choose another\n")
-    assert lifecycle._last_words(layout, 1) == ("port 4600 is taken", "choose another")
-    layout.log.write_text("Segmentation fault\n")
-    assert lifecycle._last_words(layout, -11)[1].endswith("cloud.log")
+    assert lifecycle._last_words(layout) == ("port 4600 is taken", "choose another")
+    # That was an earlier process.
+    assert lifecycle._last_words(layout, layout.log.stat().st_size) is None
+
+
+@pytest.mark.parametrize(
+    ("free", "said", "way_out"),
+    [(10 << 20, "disk: 0.0 GiB free", "free 4 GiB"), (1 << 40, "ended with -11", "cloud.log")],
+)
+def test_where_the_process_says_nothing_what_the_machine_lacks_does(settings, layout, monkeypatch, free, said, way_out):
+    monkeypatch.setattr(requirements.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr(requirements, "checks", lambda settings: [requirements._disk(settings)])
+    message, hint = lifecycle._unmet(settings, layout, -11)
+    assert message.startswith("the local cloud ended with -11 as it started")
+    assert said in message
+    assert way_out in hint
 
 
 def test_a_pid_that_became_another_process_is_left_alone(layout):
