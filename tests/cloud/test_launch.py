@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from fake import Crash
@@ -237,6 +238,69 @@ def test_indexes_come_back_from_their_tag(indexes):
 
 def test_a_full_group_fits_a_tag():
     assert tags.index_text(range(99)) == "0-98"
+    assert tags.fitting(range(1000)) == [tuple(range(1000))]
+
+
+@given(st.sets(st.integers(0, 2000), max_size=400).map(sorted))
+def test_indexes_are_divided_into_parts_that_fit_a_tag(indexes):
+    parts = tags.fitting(indexes)
+    assert [index for part in parts for index in part] == indexes
+    texts = [tags.index_text(part) for part in parts]
+    assert all(0 < len(text) <= 256 for text in texts)
+    for text, following in pairwise(texts):
+        assert len(f"{text} {following.split()[0]}") > 256  # no call more than is needed
+
+
+def test_indexes_fill_a_tag_to_its_last_character():
+    indexes = [1, *range(10, 160, 2)]
+    assert len(tags.index_text(indexes)) == 256
+    assert tags.fitting(indexes) == [tuple(indexes)]
+    assert tags.fitting([*indexes, 1000]) == [tuple(indexes), (1000,)]
+
+
+SCATTERED = GroupSpec("web", 160, "t3.small")
+
+
+@pytest.fixture
+def scattered(session, aws):
+    """A lab that has lost every second host of many: the indexes of the lost do not fit one tag."""
+    lab = up(session, SCATTERED)
+    lost = [host for host in lab if host.index % 2]
+    assert len(tags.index_text([host.index for host in lost])) > 256
+    session.ec2.terminate_instances(InstanceIds=[host.instance_id for host in lost])
+    aws.pass_time(60)
+    return [host for host in lab if host not in lost]
+
+
+def whole_again(lab, kept, aws):
+    assert [host.name for host in lab] == [f"web-{index}" for index in range(160)]
+    assert {host.instance_id for host in kept} <= {host.instance_id for host in lab}
+    assert len(aws.ec2.instances) == 160 + 80
+
+
+def test_scattered_hosts_are_replaced_under_their_own_names(session, aws, scattered):
+    whole_again(up(session, SCATTERED), scattered, aws)
+    asked = [call.parameters for call in aws.calls if call.action == "RunInstances"]
+    assert [each["MaxCount"] for each in asked] == [160, 78, 2]
+    assert len({each["ClientToken"] for each in asked}) == 3
+
+
+@pytest.mark.parametrize("kind", ["crash", "crash-after"])
+@pytest.mark.parametrize("number", [2, 3])
+def test_killed_while_it_replaces_scattered_hosts_then_run_again(session, aws, scattered, number, kind):
+    handle = aws.handle
+
+    def handled(service, operation, sent):
+        if operation.name == "RunInstances" and aws.counted()["RunInstances"] == number - 1:
+            aws.next_of["RunInstances"] = kind
+        return handle(service, operation, sent)
+
+    aws.handle = handled
+    with pytest.raises(Crash):
+        up(session, SCATTERED)
+    aws.handle = handle
+    aws.revive()
+    whole_again(up(session, SCATTERED), scattered, aws)
 
 
 def test_tokens_change_with_lab_group_launch_and_attempt():
@@ -247,8 +311,9 @@ def test_tokens_change_with_lab_group_launch_and_attempt():
         plan.client_token("a", one, 1),
         plan.client_token("a", plan.Launch("kafka", (0,), "t3.small", "second"), 0),
         plan.client_token("a", plan.Launch("load", (0,), "t3.small", "first"), 0),
+        plan.client_token("a", plan.Launch("kafka", (1,), "t3.small", "first"), 0),
     ]
-    assert len(set(tokens)) == 5 and all(len(token) <= 64 for token in tokens)
+    assert len(set(tokens)) == 6 and all(len(token) <= 64 for token in tokens)
     assert request.ROOT_GIB == 20
 
 
