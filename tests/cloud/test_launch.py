@@ -23,8 +23,8 @@ VARS = (VarSpec("kafka_node_id", "index", base=1), VarSpec("kafka_cluster_id", "
 KAFKA = GroupSpec("kafka", 3, "t3.small", VARS)
 
 
-def up(session, *specs, ttl=timedelta(hours=4), **options):
-    return launch.up(session, "one", specs, image=IMAGE, ttl=ttl, progress=Silent(), **options)
+def up(session, *specs, ttl=timedelta(hours=4), progress=None, **options):
+    return launch.up(session, "one", specs, image=IMAGE, ttl=ttl, progress=progress or Silent(), **options)
 
 
 def down(session):
@@ -206,6 +206,64 @@ def test_without_the_stragglers(session, aws):
     assert aws.clock.elapsed < 120
     with pytest.raises(CloudError, match=r"not ready after 600 s: kafka-1 \(running\)"):
         up(session, KAFKA)
+
+
+class Told:
+    """Progress that is remembered with its time; a state that is told again is told once."""
+
+    def __init__(self, now):
+        self.now, self.stages, self.hosts, self.lines = now, {}, [], []
+
+    def stage(self, name):
+        self.stages[name] = self.now()
+
+    def host(self, name, state, detail=""):
+        if [told[1:3] for told in self.hosts if told[1] == name][-1:] != [(name, state)]:
+            self.hosts.append((self.now(), name, state, detail))
+
+    def line(self, text):
+        self.lines.append((self.now(), text))
+
+    def of(self, name):
+        return [(state, detail) for _, each, state, detail in self.hosts if each == name]
+
+    def when(self, name):
+        return {state: at for at, each, state, _ in self.hosts if each == name}
+
+
+def test_each_host_is_told_from_requested_to_ready_when_it_gets_there_and_a_straggler_never_is(session, aws):
+    # A launch takes so long that each group comes up later than the one before.
+    aws.promises = Promises(launch_latency=15.0, pending=25.0, silent=frozenset({"web-1"}))
+    told = Told(clock.monotonic)
+    groups = [GroupSpec(name, count, "t3.small") for name, count in (("web", 2), ("db", 1), ("load", 1))]
+    lab = up(session, *groups, progress=told, at_least=3)
+    assert [host.name for host in lab] == ["db-0", "load-0", "web-0"]
+    for host in lab:
+        assert told.of(host.name) == [
+            ("requested", "t3.small"),
+            ("pending", "us-east-1a"),
+            ("running", "waiting for SSH"),
+            ("ssh", "waiting for its host key on the console"),
+            ("ready", host.address),
+        ]
+    assert [state for state, _ in told.of("web-1")] == ["requested", "pending", "running"]
+    assert list(told.stages) == ["launch", "wait for SSH"]
+    assert [name for _, name, state, _ in told.hosts if state == "ready"] == ["web-0", "db-0", "load-0"]
+    assert {state for _, _, state, _ in told.hosts[:4]} == {"requested"}, "all are, before the first is launched"
+
+    began = told.stages["wait for SSH"]
+    real = {instance.tags(clock.monotonic())["Name"]: instance for instance in aws.ec2.instances.values()}
+    for host in lab:
+        at, instance = told.when(host.name), real[host.name]
+        greets = instance.started + aws.promises.boot
+        assert instance.created <= at["pending"] < instance.created + 16
+        assert 0 <= at["running"] - max(began, instance.started) < 3
+        assert 0 <= at["ssh"] - max(began, greets) < 3
+        assert 0 <= at["ready"] - (greets + aws.promises.console) < 10
+    last = max(at for at, _, state, _ in told.hosts if state == "ready")
+    ((left, line),) = told.lines
+    assert line == "going on without web-1: they stay in the lab, and cost what they cost"
+    assert left - last >= 30 and left - last == pytest.approx(last - began, abs=4), "as long again as the others took"
 
 
 def test_requests_ask_for_what_keeps_a_bill_small(session, aws):
