@@ -266,6 +266,13 @@ def test_each_host_is_told_from_requested_to_ready_when_it_gets_there_and_a_stra
     assert left - last >= 30 and left - last == pytest.approx(last - began, abs=4), "as long again as the others took"
 
 
+def test_a_host_that_ran_is_not_told_to_be_pending_by_an_older_answer(session, aws):
+    aws.promises = Promises(lag=20.0, pending=25.0)
+    told = Told(clock.monotonic)
+    for host in up(session, KAFKA, progress=told):
+        assert [state for state, _ in told.of(host.name)] == ["requested", "pending", "running", "ssh", "ready"]
+
+
 def test_requests_ask_for_what_keeps_a_bill_small(session, aws):
     up(session, GroupSpec("kafka", 2, "t3.small"))
     asked = next(call.parameters for call in aws.calls if call.action == "RunInstances")
