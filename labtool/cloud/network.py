@@ -9,6 +9,7 @@ import socket
 import urllib.request
 from collections.abc import Callable
 from datetime import datetime
+from http.client import HTTPException
 from typing import Any
 
 from labtool.cloud import clock, tags, wait
@@ -25,16 +26,21 @@ KNOWN_S = 60.0
 
 
 def caller_cidr(session: Session) -> str:
-    """Return the network SSH comes from: the one the target names, else this machine's address as AWS sees it."""
+    """Return the network SSH comes from: the one the target names, else this machine's address as AWS sees it.
+
+    `CloudError` where AWS does not say it.
+    """
     if session.target.caller_cidr:
         return session.target.caller_cidr
     try:
         with urllib.request.urlopen(WHO_AM_I, timeout=10) as answer:
-            return f"{ipaddress.ip_address(answer.read().decode().strip())}/32"
-    except (OSError, ValueError) as error:
+            # A portal that stands between may answer with a page of its own: no more of it is to be told.
+            return f"{ipaddress.IPv4Address(answer.read(64).decode(errors='replace').strip())}/32"
+    except (OSError, HTTPException, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
         raise CloudError(
-            f"cannot tell which address this machine has on the internet ({WHO_AM_I}: {error})",
-            "name it: --ssh-from ADDRESS/32",
+            f"cannot tell which IPv4 address this machine has on the internet ({WHO_AM_I}: {why})",
+            "name it with --ssh-from ADDRESS/32, which `labtool up` and `labtool deploy` take",
         ) from None
 
 

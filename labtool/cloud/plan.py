@@ -60,8 +60,8 @@ def make(lab: Lab, specs: Sequence[GroupSpec], generation: str | None = None) ->
     for spec in specs:
         existing = groups.get(spec.name, ())
         indexes = missing_indexes((host.index for host in existing), spec.count)
-        if indexes:
-            launches.append(Launch(spec.name, tuple(indexes), spec.instance_type, generation))
+        # One call gives all of its instances the same tags: indexes too scattered for one tag take several calls.
+        launches += [Launch(spec.name, part, spec.instance_type, generation) for part in tags.fitting(indexes)]
     wanted = {spec.name for spec in specs}
     stopped = tuple(h for h in lab if h.group in wanted and h.state in ("stopped", "stopping"))
     return Plan(lab.name, tuple(launches), stopped, tuple(specs))
@@ -70,9 +70,10 @@ def make(lab: Lab, specs: Sequence[GroupSpec], generation: str | None = None) ->
 def client_token(lab: str, launch: Launch, attempt: int) -> str:
     """Return the token that makes a repeated RunInstances harmless: at most 64 characters, as EC2 asks.
 
-    An attempt in another zone is another call, and has another token.
+    An attempt in another zone is another call, and has another token; so have other hosts of the group.
     """
-    return hashlib.sha256(f"{lab}/{launch.group}/{launch.generation}/{attempt}".encode()).hexdigest()
+    made = f"{lab}/{launch.group}/{tags.index_text(launch.indexes)}/{launch.generation}/{attempt}"
+    return hashlib.sha256(made.encode()).hexdigest()
 
 
 def tag_changes(lab: Lab, specs: Iterable[GroupSpec]) -> dict[str, dict[str, str]]:

@@ -26,6 +26,8 @@ BUCKET = "labtool:bucket"
 VAR = "labtool:var:"
 ALSO = "labtool:also"
 """Groups of the inventory that a host is in besides its own, behind commas."""
+VALUE_MOST = 256
+"""Characters of a tag's value: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html"""
 
 
 def to_map(tags: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
@@ -61,14 +63,37 @@ def index_of(instance: Mapping[str, Any]) -> int:
 
 
 def index_text(indexes: Sequence[int]) -> str:
-    """Write ascending indexes as ranges, "0-2 5": a tag's value ends at 256 characters."""
-    ranges: list[list[int]] = []
+    """Write ascending indexes as ranges, "0-2 5"."""
+    return " ".join(map(_range_text, _ranges(indexes)))
+
+
+def fitting(indexes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Divide ascending indexes into parts, each short enough for a tag's value when `index_text` has written it."""
+    parts: list[tuple[int, ...]] = []
+    room = 0
+    for first, last in _ranges(indexes):
+        needed = len(_range_text((first, last))) + 1  # with the space before it
+        if needed > room:
+            parts.append(())
+            room = VALUE_MOST + 1
+        parts[-1] += tuple(range(first, last + 1))
+        room -= needed
+    return parts
+
+
+def _ranges(indexes: Sequence[int]) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
     for index in indexes:
         if ranges and ranges[-1][1] == index - 1:
-            ranges[-1][1] = index
+            ranges[-1] = ranges[-1][0], index
         else:
-            ranges.append([index, index])
-    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+            ranges.append((index, index))
+    return ranges
+
+
+def _range_text(ends: tuple[int, int]) -> str:
+    first, last = ends
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def parse_indexes(text: str) -> list[int]:

@@ -51,6 +51,7 @@ def until_ready(
     enough = len(names) if at_least is None else min(at_least, len(names))
     ready: set[str] = set()
     lost: set[str] = set()
+    ran: set[str] = set()
     lab = find.find_lab(session, name)
     pause, looked_until = 0.1, 0.0
     consoles: dict[str, tuple[float, float]] = {}  # when each host's console may be read again, and the pause after
@@ -60,12 +61,14 @@ def until_ready(
         if len(names - lost) < enough:
             raise CloudError(f"ended while it started: {_last_seen(session, name, lost)}", "run the command again")
         awaited = [host for host in lab if host.name in names - ready]
+        ran |= {host.name for host in awaited if host.running}
         for host in awaited:
-            if not host.running:
+            # An answer may be older than the one before: a host that ran is not pending again.
+            if not host.running and not (host.state == "pending" and host.name in ran):
                 progress.host(host.name, host.state)
         ready |= _greeted(session, name, [host for host in awaited if host.running], consoles, progress)
         waiting = names - ready - lost
-        # An answer may also be older than the one before: the lab that is returned is one that shows them all.
+        # For the same reason the lab that is returned is one that shows them all.
         if names - lost <= ready & {host.name for host in lab.running}:
             return _without(lab, lost, progress)
         now = clock.monotonic()

@@ -207,6 +207,8 @@ def pull_cloudwatch(session: Session, journal: Journal) -> None:
     statistics = Counter((query.namespace, query.metric, query.about) for query in wanted.queries)
     asked = sum(math.ceil(count / 5) for count in statistics.values()) * METRIC_REQUEST_USD
     record.cost["usd_metrics"] = round(float(record.cost.get("usd_metrics", 0)) + asked, 5)
+    if "usd" in record.cost:  # the run is over, and is asked about again
+        record.cost["usd"] = round(float(record.cost["usd"]) + asked, 5)
     for missing in cloudwatch.pull(client, wanted, journal.directory):
         journal.missing(missing.what, missing.why, missing.host)
 

@@ -116,6 +116,22 @@ def test_dry_runs_quotas_and_permissions(session, aws):
     assert aws.ec2.instances == {}
 
 
+@pytest.mark.parametrize(("key", "value", "fits"), [
+    ("k" * 127, "v" * 256, True), ("k" * 129, "v", False), ("k", "v" * 257, False), ("aws:k", "v", False),
+])  # fmt: skip
+def test_tags_have_limits(session, aws, key, value, fits):
+    tags = [{"Key": key, "Value": value}]
+    (made,) = ids(session.ec2.run_instances(**BASE))
+    launched = {**BASE, "TagSpecifications": [{"ResourceType": "instance", "Tags": tags}]}
+    if fits:
+        session.ec2.run_instances(**launched)
+        session.ec2.create_tags(Resources=[made], Tags=tags)
+    else:
+        assert code(session.ec2.run_instances, **launched) == "InvalidParameterValue"
+        assert code(session.ec2.create_tags, Resources=[made], Tags=tags) == "InvalidParameterValue"
+    assert len(aws.ec2.instances) == 1 + fits
+
+
 def test_one_unknown_instance_refuses_the_whole_call(session, aws):
     made = ids(session.ec2.run_instances(**BASE))
     asked = [*made, "i-00000000000000fff"]

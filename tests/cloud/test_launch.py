@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from fake import Crash
@@ -22,8 +23,8 @@ VARS = (VarSpec("kafka_node_id", "index", base=1), VarSpec("kafka_cluster_id", "
 KAFKA = GroupSpec("kafka", 3, "t3.small", VARS)
 
 
-def up(session, *specs, ttl=timedelta(hours=4), **options):
-    return launch.up(session, "one", specs, image=IMAGE, ttl=ttl, progress=Silent(), **options)
+def up(session, *specs, ttl=timedelta(hours=4), progress=None, **options):
+    return launch.up(session, "one", specs, image=IMAGE, ttl=ttl, progress=progress or Silent(), **options)
 
 
 def down(session):
@@ -207,6 +208,71 @@ def test_without_the_stragglers(session, aws):
         up(session, KAFKA)
 
 
+class Told:
+    """Progress that is remembered with its time; a state that is told again is told once."""
+
+    def __init__(self, now):
+        self.now, self.stages, self.hosts, self.lines = now, {}, [], []
+
+    def stage(self, name):
+        self.stages[name] = self.now()
+
+    def host(self, name, state, detail=""):
+        if [told[1:3] for told in self.hosts if told[1] == name][-1:] != [(name, state)]:
+            self.hosts.append((self.now(), name, state, detail))
+
+    def line(self, text):
+        self.lines.append((self.now(), text))
+
+    def of(self, name):
+        return [(state, detail) for _, each, state, detail in self.hosts if each == name]
+
+    def when(self, name):
+        return {state: at for at, each, state, _ in self.hosts if each == name}
+
+
+def test_each_host_is_told_from_requested_to_ready_when_it_gets_there_and_a_straggler_never_is(session, aws):
+    # A launch takes so long that each group comes up later than the one before.
+    aws.promises = Promises(launch_latency=15.0, pending=25.0, silent=frozenset({"web-1"}))
+    told = Told(clock.monotonic)
+    groups = [GroupSpec(name, count, "t3.small") for name, count in (("web", 2), ("db", 1), ("load", 1))]
+    lab = up(session, *groups, progress=told, at_least=3)
+    assert [host.name for host in lab] == ["db-0", "load-0", "web-0"]
+    for host in lab:
+        assert told.of(host.name) == [
+            ("requested", "t3.small"),
+            ("pending", "us-east-1a"),
+            ("running", "waiting for SSH"),
+            ("ssh", "waiting for its host key on the console"),
+            ("ready", host.address),
+        ]
+    assert [state for state, _ in told.of("web-1")] == ["requested", "pending", "running"]
+    assert list(told.stages) == ["launch", "wait for SSH"]
+    assert [name for _, name, state, _ in told.hosts if state == "ready"] == ["web-0", "db-0", "load-0"]
+    assert {state for _, _, state, _ in told.hosts[:4]} == {"requested"}, "all are, before the first is launched"
+
+    began = told.stages["wait for SSH"]
+    real = {instance.tags(clock.monotonic())["Name"]: instance for instance in aws.ec2.instances.values()}
+    for host in lab:
+        at, instance = told.when(host.name), real[host.name]
+        greets = instance.started + aws.promises.boot
+        assert instance.created <= at["pending"] < instance.created + 16
+        assert 0 <= at["running"] - max(began, instance.started) < 3
+        assert 0 <= at["ssh"] - max(began, greets) < 3
+        assert 0 <= at["ready"] - (greets + aws.promises.console) < 10
+    last = max(at for at, _, state, _ in told.hosts if state == "ready")
+    ((left, line),) = told.lines
+    assert line == "going on without web-1: they stay in the lab, and cost what they cost"
+    assert left - last >= 30 and left - last == pytest.approx(last - began, abs=4), "as long again as the others took"
+
+
+def test_a_host_that_ran_is_not_told_to_be_pending_by_an_older_answer(session, aws):
+    aws.promises = Promises(lag=20.0, pending=25.0)
+    told = Told(clock.monotonic)
+    for host in up(session, KAFKA, progress=told):
+        assert [state for state, _ in told.of(host.name)] == ["requested", "pending", "running", "ssh", "ready"]
+
+
 def test_requests_ask_for_what_keeps_a_bill_small(session, aws):
     up(session, GroupSpec("kafka", 2, "t3.small"))
     asked = next(call.parameters for call in aws.calls if call.action == "RunInstances")
@@ -237,6 +303,69 @@ def test_indexes_come_back_from_their_tag(indexes):
 
 def test_a_full_group_fits_a_tag():
     assert tags.index_text(range(99)) == "0-98"
+    assert tags.fitting(range(1000)) == [tuple(range(1000))]
+
+
+@given(st.sets(st.integers(0, 2000), max_size=400).map(sorted))
+def test_indexes_are_divided_into_parts_that_fit_a_tag(indexes):
+    parts = tags.fitting(indexes)
+    assert [index for part in parts for index in part] == indexes
+    texts = [tags.index_text(part) for part in parts]
+    assert all(0 < len(text) <= 256 for text in texts)
+    for text, following in pairwise(texts):
+        assert len(f"{text} {following.split()[0]}") > 256  # no call more than is needed
+
+
+def test_indexes_fill_a_tag_to_its_last_character():
+    indexes = [1, *range(10, 160, 2)]
+    assert len(tags.index_text(indexes)) == 256
+    assert tags.fitting(indexes) == [tuple(indexes)]
+    assert tags.fitting([*indexes, 1000]) == [tuple(indexes), (1000,)]
+
+
+SCATTERED = GroupSpec("web", 160, "t3.small")
+
+
+@pytest.fixture
+def scattered(session, aws):
+    """A lab that has lost every second host of many: the indexes of the lost do not fit one tag."""
+    lab = up(session, SCATTERED)
+    lost = [host for host in lab if host.index % 2]
+    assert len(tags.index_text([host.index for host in lost])) > 256
+    session.ec2.terminate_instances(InstanceIds=[host.instance_id for host in lost])
+    aws.pass_time(60)
+    return [host for host in lab if host not in lost]
+
+
+def whole_again(lab, kept, aws):
+    assert [host.name for host in lab] == [f"web-{index}" for index in range(160)]
+    assert {host.instance_id for host in kept} <= {host.instance_id for host in lab}
+    assert len(aws.ec2.instances) == 160 + 80
+
+
+def test_scattered_hosts_are_replaced_under_their_own_names(session, aws, scattered):
+    whole_again(up(session, SCATTERED), scattered, aws)
+    asked = [call.parameters for call in aws.calls if call.action == "RunInstances"]
+    assert [each["MaxCount"] for each in asked] == [160, 78, 2]
+    assert len({each["ClientToken"] for each in asked}) == 3
+
+
+@pytest.mark.parametrize("kind", ["crash", "crash-after"])
+@pytest.mark.parametrize("number", [2, 3])
+def test_killed_while_it_replaces_scattered_hosts_then_run_again(session, aws, scattered, number, kind):
+    handle = aws.handle
+
+    def handled(service, operation, sent):
+        if operation.name == "RunInstances" and aws.counted()["RunInstances"] == number - 1:
+            aws.next_of["RunInstances"] = kind
+        return handle(service, operation, sent)
+
+    aws.handle = handled
+    with pytest.raises(Crash):
+        up(session, SCATTERED)
+    aws.handle = handle
+    aws.revive()
+    whole_again(up(session, SCATTERED), scattered, aws)
 
 
 def test_tokens_change_with_lab_group_launch_and_attempt():
@@ -247,8 +376,9 @@ def test_tokens_change_with_lab_group_launch_and_attempt():
         plan.client_token("a", one, 1),
         plan.client_token("a", plan.Launch("kafka", (0,), "t3.small", "second"), 0),
         plan.client_token("a", plan.Launch("load", (0,), "t3.small", "first"), 0),
+        plan.client_token("a", plan.Launch("kafka", (1,), "t3.small", "first"), 0),
     ]
-    assert len(set(tokens)) == 5 and all(len(token) <= 64 for token in tokens)
+    assert len(set(tokens)) == 6 and all(len(token) <= 64 for token in tokens)
     assert request.ROOT_GIB == 20
 
 

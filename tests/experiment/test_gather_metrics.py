@@ -167,3 +167,23 @@ def test_a_window_that_cloudwatch_has_forgotten_is_said(session, run):
     run.write(record)
     gather.refresh(session, run, Silent())
     assert "CloudWatch keeps nothing of" in missing(run)["CloudWatch metrics"]
+
+
+def test_what_cloudwatch_takes_for_its_answers_is_added_to_the_runs_cost(session, run, cloudwatch):
+    record = run.read()
+    record.cost["usd"] = 0.5
+    run.write(record)
+    gather.refresh(session, run, Silent())
+    metrics = {each[:2] for each in cloudwatch.asked}
+    first = len(metrics) * 0.01 / 1000
+    assert len(cloudwatch.asked) > len(metrics) > 20  # several statistics of each
+    assert run.read().cost == {"usd": pytest.approx(0.5 + first), "usd_metrics": pytest.approx(first)}
+
+    cloudwatch.listed = [
+        {"Namespace": "Shop", "MetricName": "latency", "Dimensions": [{"Name": "InstanceId", "Value": "i-a"}]}
+    ]
+    gather.refresh(session, run, Silent(), MetricsRecord(namespaces=["Shop"], statistics=["p50", "p90", "p99"]))
+    asked = {stat for namespace, _, stat, _ in cloudwatch.asked if namespace == "Shop"}
+    assert len(asked) == 7  # billed as two metrics
+    both = first + (len(metrics) + 2) * 0.01 / 1000
+    assert run.read().cost == {"usd": pytest.approx(0.5 + both), "usd_metrics": pytest.approx(both)}

@@ -8,7 +8,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,20 @@ def test_a_whole_window_misses_nothing(run, tmp_path):
     kept = record(tmp_path)
     assert kept.missing == [] and kept.cloud == "local"
     assert 0.05 < (kept.window_end - kept.window_start).total_seconds() < 2
+
+
+def test_a_run_costs_its_hosts_from_its_start_to_its_end_and_what_was_asked_of_cloudwatch(run, tmp_path):
+    def gather(session, access, lab, journal, progress):
+        journal.record.started -= timedelta(hours=10)
+        journal.record.cost["usd_metrics"] = 0.25
+
+    run(gather=gather)
+    # Of two t3.small in us-east-1: instance, 20 GiB of gp3, address, seven metrics of detailed monitoring.
+    hourly = 2 * (0.0208 + 20 * 0.08 / 730 + 0.005 + 7 * 0.30 / 730)
+    cost = record(tmp_path).cost
+    assert cost["usd_per_hour"] == pytest.approx(hourly, abs=0.00005)
+    assert cost["usd"] == pytest.approx(10 * hourly + 0.25, abs=0.0006)
+    assert cost["without"] == "" and cost["prices"] == "us-east-1, 2025-06"
 
 
 def test_a_host_that_joined_in_the_window_is_named(run, tmp_path, lab):

@@ -133,8 +133,11 @@ class Belongings:
         if len(tags) > 50:
             raise Refused("TagLimitExceeded")
         for tag in tags:
-            if not 1 <= len(tag["Key"]) <= 127 or tag["Key"].startswith("aws:") or len(tag["Value"]) > 256:
-                raise Refused("InvalidParameterValue", f"tag {tag}")
+            # 127 by the API's reference, one more by the user's guide.
+            if not 1 <= len(tag["Key"]) <= 127 or tag["Key"].startswith("aws:"):
+                raise Refused("InvalidParameterValue", f"Tag key exceeds the maximum length or is reserved: {tag}")
+            if len(tag["Value"]) > 256:
+                raise Refused("InvalidParameterValue", f"Tag value exceeds the maximum length of 256 characters: {tag}")
 
     # Networks and images
 
