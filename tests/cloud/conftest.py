@@ -41,7 +41,7 @@ def session(account, aws):
 
 
 @pytest.fixture
-def without_hosts(aws, monkeypatch, tmp_path):
+def without_hosts(account, aws, monkeypatch, tmp_path):
     """Leave out what a deploy and a profile do with hosts by SSH; returns the hosts of each playbook that was run."""
     played = []
 
@@ -52,7 +52,7 @@ def without_hosts(aws, monkeypatch, tmp_path):
     def observe(access, hosts, directory):
         if any(host.spot for host in hosts):  # until a look at them was had, as in any longer window
             until = time.monotonic() + 10
-            while aws.calls[-1].action != "DescribeSpotInstanceRequests" and time.monotonic() < until:
+            while account.aws.calls[-1].action != "DescribeSpotInstanceRequests" and time.monotonic() < until:
                 time.sleep(0.01)
         return []
 
