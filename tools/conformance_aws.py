@@ -20,6 +20,7 @@ from labtool.cloud.price import SHIPPED
 ROOT = Path(__file__).parents[1]
 HOSTS, HOST_TYPE, ROOT_GIB = 5, "t3.micro", 8
 MINUTES = 30  # at most; most of it is waiting for consoles
+LIFE_MINUTES = 60  # of each host, if the run is killed
 CALLS = {
     "ec2": (
         "authorize_security_group_egress", "authorize_security_group_ingress", "create_security_group", "create_tags",
@@ -47,7 +48,10 @@ def announcement(account: str, region: str) -> str:
         f"It launches {HOSTS} {HOST_TYPE} with public addresses for {MINUTES} minutes at most: ${most:.2f} at most "
         f"({SHIPPED}).\n"
         "It makes security groups, a key pair, a role and an instance profile, all named labtool-conformance-…, and "
-        f"removes everything at its end.\nCalls:\n{calls}"
+        "removes everything at its end.\n"
+        f"If it is killed, the hosts power themselves off after {LIFE_MINUTES} minutes; until then "
+        "`labtool status --all --cloud aws` shows what is left, and after that `labtool down --expired --cloud aws` "
+        f"removes it. A role and a profile, which cost nothing, stay.\nCalls:\n{calls}"
     )
 
 
@@ -73,7 +77,17 @@ def main() -> int:
             return 1
     command = [sys.executable, "-m", "pytest", "-v", "-m", "conformance", "tests/conformance"]
     environment = {**os.environ, "LABTOOL_CONFORMANCE": "aws", "AWS_DEFAULT_REGION": session.region_name}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    return finished(command, environment)
+
+
+def finished(command: list[str], environment: dict[str, str] | None) -> int:
+    """Run the suite and return its exit code. ^C reaches the suite too, which then removes its hosts: it is awaited."""
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as suite:
+        while True:
+            try:
+                return suite.wait()
+            except KeyboardInterrupt:
+                print("waiting until everything is removed", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import urllib.request
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import boto3
 import pytest
+from botocore.client import BaseClient
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 from moto.server import ThreadedMotoServer
 
-from labtool.cloud import bucket, publish
+from labtool.cloud import bucket, publish, tags
 from labtool.cloud.journal import Journal
 from labtool.cloud.session import Session, Target
 from labtool.errors import CloudError
 
 pytestmark = pytest.mark.slow
+DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
 
 
 @pytest.fixture
@@ -53,6 +58,55 @@ def archive(tmp_path):
 
 def sha512(path):
     return hashlib.sha512(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The actions that clients ask for, each where it was first asked for; a call empties it."""
+    names = []
+    call = BaseClient._make_api_call
+
+    def noted(self, name, given):
+        names.append(name)
+        return call(self, name, given)
+
+    def since():
+        found = list(dict.fromkeys(names))
+        names.clear()
+        return found
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", noted)
+    return since
+
+
+def documented(begins, ends):
+    """Return the actions that docs/aws.md names between two phrases, in their order."""
+    text = DOCS.read_text().split(begins, 1)[1].split(ends, 1)[0]
+    clients = (boto3.client(service) for service in ("s3", "sts", "ec2"))
+    known = {name for client in clients for name in client.meta.method_to_api_mapping.values()}
+    return [word for word in re.findall(r"\w+", text) if word in known]
+
+
+def test_what_is_asked_of_s3_is_what_the_documents_say(cloud, asked, archive, tmp_path, monkeypatch):
+    everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": "*"}
+    # Moto holds the real one against everybody.
+    monkeypatch.setattr(bucket, "policy", lambda home: {"Version": "2012-10-17", "Statement": [everybody]})
+    image = cloud.ec2.describe_images()["Images"][0]["ImageId"]
+    of_lab = [{"ResourceType": "instance", "Tags": tags.to_list({tags.LAB: "lab"})}]
+    cloud.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=of_lab)
+    asked()
+    said = documented("the role `artifact`):", "The hosts have a presigned URL")
+    archive.write_bytes(b"x" * (bucket.PART + 1))
+    publish.publish(cloud, "lab", archive, sha512(archive))
+    assert asked() == [name for name in said if name != "PutObject"]
+    archive.write_bytes(b"x")
+    publish.publish(cloud, "lab", archive, sha512(archive))
+    assert asked()[-2:] == ["HeadObject", "PutObject"]
+    home = bucket.of_lab(cloud, "lab")
+    cloud.client("s3").create_multipart_upload(Bucket=home.name, Key="cut short")
+    asked()
+    assert bucket.remove(cloud, home)
+    assert asked() == documented("If the lab has a bucket:", "until it is not there")
 
 
 def tags_of(session, home):

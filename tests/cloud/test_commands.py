@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ from fake import wire
 from fake.policy import Policy
 from fake.promises import Promises
 
-from labtool.ansible.result import PlayResult
+from labtool import config
 from labtool.cli.app import run
 from labtool.cloud import extend as extending
-from labtool.cloud import network, wait
+from labtool.cloud import keys, network, wait
 
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
 
@@ -54,19 +55,25 @@ def test_the_documented_sequence_is_what_is_asked(labtool, asked, aws, monkeypat
     assert aws.ec2.left() == []
 
 
-def test_deploy_asks_for_what_up_does_and_two_tags_more(labtool, asked, monkeypatch, tmp_path):
-    from labtool.experiment import deploy
-
-    played = []
-
-    def play(playbook, hosts, **options):
-        played.append(sorted(hosts["_meta"]["hostvars"]))
-        return PlayResult(playbook, "ok", {}, (), 0, 0.0, tmp_path / "log")
-
-    monkeypatch.setattr(deploy, "run_playbook", play)
+def test_deploy_asks_for_what_up_does_and_two_tags_more(labtool, asked, without_hosts):
     labtool("deploy", "kafka-cluster", "--yes")
     assert asked() == documented("labtool deploy kafka-cluster")
-    assert played == [["kafka-0", "kafka-1", "kafka-2"]]
+    assert without_hosts == [["kafka-0", "kafka-1", "kafka-2"]]
+
+
+def test_a_profile_asks_for_what_is_documented(labtool, asked, session, without_hosts):
+    """Of spot hosts, with prices a week old, and on a machine that has the lab's key but has not met its hosts."""
+    labtool("up", "web=2", "--spot", "--yes")
+    folder = keys.lab_folder(session, "lab")
+    shutil.rmtree(folder / keys.HOST_KEYS)
+    shutil.rmtree(config.cache() / "prices")
+    asked()
+    out, _ = labtool("profile", "--last", "1", "--namespace", "CWAgent")
+    assert out.startswith("It was measured.")
+    assert asked() == documented("labtool profile")
+    labtool("profile", "--last", "1")
+    usual = [name for name in documented("labtool profile") if name.startswith(("Describe", "GetMetric"))]
+    assert asked() == usual
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """The clouds of the conformance suite: the local one, and AWS.
 
 The tests know boto3 and SSH and nothing of which cloud it is. What they make is named after this run and removed at its
-end. On AWS the calls go by the credentials and region that the environment has.
+end. It is tagged as a lab, too, that ends in an hour: what a killed run leaves is seen by `labtool status --all` and
+ended by `labtool down --expired`. On AWS the calls go by the credentials and region that the environment has.
 """
 
 from __future__ import annotations
 
+import getpass
 import json
 import shlex
 import subprocess
@@ -14,19 +16,21 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
-from labtool.cloud import images
+from labtool.cloud import images, keys, request, tags
 from labtool.cloud.session import Session, Target
 from labtool.config import LocalSettings
 from tests.processes import NUMBER
 
 SETTINGS = LocalSettings(name=f"conform{NUMBER}", subnet=f"198.19.{160 + 16 * NUMBER}.0/20", port=4630 + NUMBER)
-INSTANCE_TYPE = "t3.micro"
+INSTANCE_TYPE, ROOT_GIB = "t3.micro", 8
+LIFE = timedelta(hours=1)
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -71,24 +75,56 @@ class Cloud:
         )
         self.ec2, self.iam, self.ssm = (self.client(name) for name in ("ec2", "iam", "ssm"))
         self.region = session.region_name
-        self.name = f"labtool-conformance-{uuid.uuid4().hex[:8]}"
+        self.lab = f"conformance-{uuid.uuid4().hex[:8]}"
+        self.name = keys.pair_name(self.lab)
+        self.expires = datetime.now(UTC) + LIFE
         self.instances: list[str] = []
         self.groups: list[str] = []
         self.users: dict[str, str] = {}
         self.key = folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
         self.public_key = self.key.with_suffix(".pub").read_text().strip()
-        self.ec2.import_key_pair(KeyName=self.name, PublicKeyMaterial=self.public_key.encode())
 
     def client(self, service: str) -> Any:
         return self.session.client(service, endpoint_url=self.endpoint)
 
     # What tests make
 
+    def begin(self) -> None:
+        """Make what every host needs: the key pair."""
+        belongs = self.tagged("key-pair")
+        self.ec2.import_key_pair(
+            KeyName=self.name, PublicKeyMaterial=self.public_key.encode(), TagSpecifications=belongs
+        )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What all that this run makes is tagged with."""
+        return {tags.LAB: self.lab, tags.EXPIRES: tags.time_text(self.expires)}
+
+    def tagged(self, *kinds: str, **more: str) -> list[dict[str, Any]]:
+        """Return the run's tags as a call takes them, for each kind of what it makes."""
+        return [{"ResourceType": kind, "Tags": tags.to_list({**self.tags, **more})} for kind in kinds]
+
+    def host_tags(self) -> dict[str, str]:
+        """Return the tags of the next host: those by which labtool knows it, and a name."""
+        index = str(len(self.instances))
+        about = {tags.GROUP: "test", tags.INDEX: index, tags.ROOT_GIB: str(ROOT_GIB), tags.OWNER: getpass.getuser()}
+        return {"Name": self.name, **self.tags, **about, tags.LOGIN: self.image.login}
+
+    def power_off(self) -> str:
+        """Return a script for the first boot, by which a host powers itself off when the run's time is over."""
+        return request.user_data(self.expires)
+
     def group(self, name: str, *, ssh: bool = True) -> str:
         """Make a security group that lets the caller in by SSH."""
         vpc = self.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
-        made = self.ec2.create_security_group(GroupName=f"{self.name}-{name}", Description="a test", VpcId=vpc)
+        made = self.ec2.create_security_group(
+            GroupName=f"{self.name}-{name}",
+            Description="a test",
+            VpcId=vpc,
+            TagSpecifications=self.tagged("security-group"),
+        )
         self.groups.append(made["GroupId"])
         if ssh:
             allowed = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": self.caller}]}
@@ -97,18 +133,22 @@ class Cloud:
 
     def profile(self) -> str:
         """Make a role that may describe instances, and its instance profile; both have the run's name."""
-        self.iam.create_role(RoleName=self.name, AssumeRolePolicyDocument=json.dumps(TRUST))
+        own = tags.to_list(self.tags)
+        self.iam.create_role(RoleName=self.name, AssumeRolePolicyDocument=json.dumps(TRUST), Tags=own)
         self.iam.put_role_policy(RoleName=self.name, PolicyName="describe", PolicyDocument=json.dumps(MAY))
-        self.iam.create_instance_profile(InstanceProfileName=self.name)
+        self.iam.create_instance_profile(InstanceProfileName=self.name, Tags=own)
         self.iam.add_role_to_instance_profile(InstanceProfileName=self.name, RoleName=self.name)
         return self.name
 
     def launch(self, **more: Any) -> str:
-        """Launch one instance and return its id; tags for the price list and the tidying up are added."""
-        tags = [{"Key": "Name", "Value": self.name}]
+        """Launch one instance and return its id; it is tagged, and ends itself if `more` does not say otherwise.
+
+        With user data of its own, those have to have `power_off` in them.
+        """
         asked = {
             "ImageId": self.image.id, "InstanceType": INSTANCE_TYPE, "MinCount": 1, "MaxCount": 1, "KeyName": self.name,
-            "TagSpecifications": [{"ResourceType": "instance", "Tags": tags}], **more,
+            "InstanceInitiatedShutdownBehavior": "terminate", "UserData": self.power_off(),
+            "TagSpecifications": self.tagged("instance", "volume", **self.host_tags()), **more,
         }  # fmt: skip
 
         def attempt() -> str:
@@ -207,40 +247,65 @@ class Cloud:
     # The end
 
     def tidy(self) -> None:
-        """Remove all that this run made."""
-        # One that a test has ended may be forgotten by now.
-        known = [{"Name": "instance-id", "Values": self.instances or ["i-none"]}]
-        found = self.ec2.describe_instances(Filters=known)["Reservations"]
-        if there := [instance["InstanceId"] for each in found for instance in each["Instances"]]:
-            self.ec2.terminate_instances(InstanceIds=there)
-            for instance in there:
-                self.becomes(instance, "terminated")
-        for group in self.groups:  # rules that name another group keep that one from being deleted
-            rules = self.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"]
-            if rules:
-                self.ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rules)
-        for group in self.groups:
-            until(lambda group=group: self._deleted(group), 120, 1)
-        self.ec2.delete_key_pair(KeyName=self.name)
+        """Remove all that this run made; what fails keeps nothing else from being removed, and is told at the end."""
+        failed: list[Exception] = []
+
+        def attempt(step: Callable[..., Any], *given: Any) -> None:
+            try:
+                step(*given)
+            except Exception as error:
+                failed.append(error)
+
+        attempt(self._end_instances)
+        attempt(self._delete_groups)
+        attempt(lambda: self.ec2.delete_key_pair(KeyName=self.name))
         for call, given in (
             ("remove_role_from_instance_profile", {"InstanceProfileName": self.name, "RoleName": self.name}),
             ("delete_instance_profile", {"InstanceProfileName": self.name}),
             ("delete_role_policy", {"RoleName": self.name, "PolicyName": "describe"}),
             ("delete_role", {"RoleName": self.name}),
         ):
-            try:
-                getattr(self.iam, call)(**given)
-            except ClientError as error:
-                if error.response["Error"]["Code"] != "NoSuchEntity":  # no test needed it
-                    raise
+            attempt(self._forget, call, given)
+        if failed:
+            raise ExceptionGroup(f"not all of {self.name} was removed: `labtool down --lab {self.lab}`", failed)
+
+    def _with_tag(self) -> list[dict[str, Any]]:
+        return [{"Name": f"tag:{tags.LAB}", "Values": [self.lab]}]
+
+    def _end_instances(self) -> None:
+        # By their tag too: the answer to a launch may not have come. And what a test has ended may be forgotten by now.
+        there: dict[str, str] = {}
+        for known in ([{"Name": "instance-id", "Values": self.instances or ["i-none"]}], self._with_tag()):
+            for each in self.ec2.describe_instances(Filters=known)["Reservations"]:
+                there |= {instance["InstanceId"]: instance["State"]["Name"] for instance in each["Instances"]}
+        if there:
+            self.ec2.terminate_instances(InstanceIds=list(there))
+            for instance in there:
+                self.becomes(instance, "terminated")
+
+    def _delete_groups(self) -> None:
+        found = self.ec2.describe_security_groups(Filters=self._with_tag())["SecurityGroups"]
+        for group in found:  # rules that name another group keep that one from being deleted
+            if group["IpPermissions"]:
+                self.ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=group["IpPermissions"])
+        groups = {group["GroupId"] for group in found}.union(self.groups)
+        # Each is tried each time: one may keep another.
+        until(lambda: not [group for group in groups if not self._deleted(group)], 120, 1)
+
+    def _forget(self, call: str, given: dict[str, str]) -> None:
+        try:
+            getattr(self.iam, call)(**given)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchEntity":  # no test needed it
+                raise
 
     def _deleted(self, group: str) -> bool:
         try:
             self.ec2.delete_security_group(GroupId=group)
         except ClientError as error:
-            if error.response["Error"]["Code"] != "DependencyViolation":
+            if error.response["Error"]["Code"] not in ("DependencyViolation", "InvalidGroup.NotFound"):
                 raise
-            return False
+            return error.response["Error"]["Code"] == "InvalidGroup.NotFound"
         return True
 
 
@@ -254,6 +319,7 @@ def local(folder: Path) -> Iterator[Cloud]:
     try:
         made = Cloud(folder, session, endpoint=endpoint.url, caller=SETTINGS.gateway_cidr, patience=0.1)
         made.default_image = endpoint.default_image
+        made.begin()
         yield made
         made.tidy()
     finally:
@@ -268,6 +334,7 @@ def aws(folder: Path) -> Iterator[Cloud]:
         caller = f"{answer.read().decode().strip()}/32"
     made = Cloud(folder, session, endpoint=None, caller=caller, patience=5.0)
     try:
+        made.begin()
         yield made
     finally:
         made.tidy()

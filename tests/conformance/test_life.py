@@ -51,7 +51,12 @@ def host(cloud):
     archive = MIMEMultipart()
     archive.attach(MIMEText(config(cloud.public_key), "cloud-config"))
     archive.attach(MIMEText("#!/bin/sh\necho script-of-the-first-boot >>/var/tmp/script\n", "x-shellscript"))
-    instance = cloud.launch(SecurityGroupIds=[cloud.group("life")], UserData=gzip.compress(archive.as_bytes()))
+    archive.attach(MIMEText(cloud.power_off(), "x-shellscript"))
+    instance = cloud.launch(
+        SecurityGroupIds=[cloud.group("life")],
+        UserData=gzip.compress(archive.as_bytes()),
+        InstanceInitiatedShutdownBehavior="stop",
+    )
     cloud.ready(instance)
     return instance
 

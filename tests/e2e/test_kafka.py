@@ -36,6 +36,24 @@ def test_deploy_costs_few_host_tasks(deployed):
     assert deployed["host_tasks"] / 3 <= 40
 
 
+def test_the_archive_came_to_the_hosts_by_the_labs_bucket(labtool, deployed):
+    (logs,) = labtool.folder.glob("home/labs/*/kafka/logs")
+    first = min(logs.glob("*-deploy.jsonl"))  # of the fixture
+    tasks = [row for row in map(json.loads, first.read_text().splitlines()) if row["kind"] == "task"]
+    unpacked = "artifact : Unpack what was published, behind the current link"
+    told = {(row["host"], row["status"]) for row in tasks if row["name"] == unpacked}
+    assert told == {(f"kafka-{index}", "changed") for index in range(3)}
+    assert "TASK [artifact : Publish it once]" in first.with_suffix(".log").read_text()
+    assert "sent over SSH" not in first.with_suffix(".log").read_text()  # which is said where the bucket was no way
+    home = bucket(labtool)
+    tagged = labtool.aws("s3api", "get-bucket-tagging", "--bucket", home)["TagSet"]
+    assert tagged == [{"Key": "labtool:lab", "Value": "kafka"}]
+    (held,) = labtool.aws("s3api", "list-objects-v2", "--bucket", home)["Contents"]
+    shown = labtool.run("exec", *LAB, "cat /opt/kafka/current/.artifact.json").stdout
+    assert shown.count(held["Key"]) == 3 and len(held["Key"]) == 128  # its SHA-512
+    assert held["Size"] > 50_000_000
+
+
 def test_a_second_deploy_changes_nothing_and_is_quick(labtool, deployed):
     again = labtool.json("deploy", "kafka-cluster", *LAB)
     assert again["changed"] == 0
@@ -259,6 +277,8 @@ def test_a_second_labtool_on_the_same_lab_is_told_who_holds_it(labtool, deployed
 
 def test_down_ends_everything(labtool, deployed):
     held = [f"{labtool.cloud}-{host['instance_id']}" for host in labtool.json("status", *LAB)[0]["hosts"]]
+    home = bucket(labtool)
+    assert home in buckets(labtool)
     assert "nothing is left" in labtool.run("down", *LAB).stdout
     assert labtool.json("status", *LAB) in (
         [],
@@ -268,6 +288,22 @@ def test_down_ends_everything(labtool, deployed):
         ["podman", "ps", "-a", "--format", "{{.Names}}"], capture_output=True, text=True, check=True
     ).stdout
     assert held and not [name for name in held if name in names]
+    assert home not in buckets(labtool)
+
+
+def bucket(labtool) -> str:
+    """Return the bucket that the lab's hosts name in their tags."""
+    found = labtool.aws(
+        "ec2", "describe-instances",
+        "--filters", "Name=tag:labtool:lab,Values=kafka", "Name=instance-state-name,Values=running",
+    )  # fmt: skip
+    hosts = [i for r in found["Reservations"] for i in r["Instances"]]
+    (name,) = {tag["Value"] for host in hosts for tag in host["Tags"] if tag["Key"] == "labtool:bucket"}
+    return name
+
+
+def buckets(labtool) -> set[str]:
+    return {each["Name"] for each in labtool.aws("s3api", "list-buckets").get("Buckets", [])}
 
 
 def ids(labtool) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shlex
@@ -135,11 +136,25 @@ class Cloud:
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory):
     localcloud.stop(SETTINGS, print)  # what a killed run left
-    before = machine_state()
+    before, of_metadata_before = machine_state(), of_metadata()
     made = Cloud(tmp_path_factory.mktemp("cloud"))
+    made.of_metadata_before = of_metadata_before  # a machine of AWS's may have a route of its own
     yield made
     localcloud.stop(SETTINGS, print)
     assert machine_state() == before
+
+
+def of_metadata() -> set[str]:
+    """Return the machine's addresses of 169.254.169.254, and its routes there but for default ones."""
+    service = ipaddress.ip_address("169.254.169.254")
+    found = set()
+    for link in json.loads(out("ip", "-json", "addr")):
+        own = {each.get("local") for each in link.get("addr_info", [])}
+        found |= {f"address of {link['ifname']}"} if str(service) in own else set()
+    for route in json.loads(out("ip", "-json", "route", "show", "table", "all")):
+        if route["dst"] != "default" and service in ipaddress.ip_network(route["dst"]):
+            found.add(f"route {route.get('type', '')} {route['dst']} by {route.get('dev')}")
+    return found
 
 
 def machine_state() -> dict[str, object]:
@@ -240,6 +255,11 @@ def test_hosts_reach_each_other_and_the_registries_but_nothing_link_local(cloud,
         cloud.becomes(instance, "terminated")
     # What is sent to a host that has gone does not leave the machine.
     assert "unreachable" in out("ip", "route", "show", "table", "all", "198.19.128.0/20")
+
+
+def test_the_metadata_service_is_no_address_and_no_route_of_the_machine(cloud, host):
+    assert cloud.says(host, "curl -s http://169.254.169.254/").endswith("latest")
+    assert of_metadata() - cloud.of_metadata_before == set()
 
 
 def test_two_hosts_share_one_download(cloud, host):

@@ -187,3 +187,5 @@ def test_where_it_cannot_be_had_it_comes_over_ssh_and_is_said(role, shop):
     assert "could not fetch thing-1.tar.gz (HTTP 403): sent over SSH" in " ".join(said.split())
     said = role("second", artifact_publish=["sh", "-c", "echo no bucket today >&2; exit 1"])
     assert "(no bucket today): sent over SSH" in " ".join(said.split())
+    said = role("third", artifact_publish=["true"])
+    assert "(nobody said where): sent over SSH" in " ".join(said.split())
