@@ -25,6 +25,7 @@ BUSY = 0.70
 CORE_FULL = 0.95
 LEAST_POINTS = 5
 BURST_S = 5.0
+"""So many seconds beyond its baseline a network is not measured by it: samples that came late explain no more."""
 
 RESOURCES = {"cpu": "CPU", "disk": "disk", "network": "network", "memory": "memory"}
 """What is compared across hosts: signal → name. Memory is shown, but it is filled rather than busy."""
