@@ -176,11 +176,10 @@ def environment(strategy: Strategy, environ: Mapping[str, str]) -> dict[str, str
 
 
 def mitogen_plugins() -> Path:
-    """Return the folder of mitogen's strategy plugins; `AnsibleError` if mitogen is not installed."""
-    found = importlib.util.find_spec("ansible_mitogen")
-    if found is None or found.origin is None:
+    """Return the folder of the strategy plugin that runs mitogen's; `AnsibleError` if mitogen is not installed."""
+    if importlib.util.find_spec("ansible_mitogen") is None:
         raise AnsibleError("mitogen is not installed", "pip install mitogen, or choose --strategy linear")
-    return Path(found.origin).parent / "plugins" / "strategy"
+    return Path(__file__).parent / "strategy"
 
 
 def _forks_asked(environ: Mapping[str, str]) -> int | None:

@@ -236,12 +236,13 @@ def extend(
         done = extending.extend(session, hosts, expires, extending.over_ssh(access))
         later = [host for host in hosts if host.name in done.done]
         prices = price_list.prices(session, (host.instance_type for host in later))
-        more_usd = bill.longer(later, prices, expires)
+        more_usd, hourly = bill.longer(later, prices, expires), bill.of_hosts(later, prices)
     if json:
-        render.data({"expires": expires.isoformat(), "usd_more": round(more_usd, 4), **done.__dict__})
+        data = {"usd_more": round(more_usd, 4), "types_without_price": hourly.unknown, **done.__dict__}
+        render.data({"expires": expires.isoformat(), **data})
     elif done.done:
         count = len(done.done)
-        cost = f": ${more_usd:.2f} more at most ({prices})" if session.target.billed else ""
+        cost = f": ${more_usd:.2f} more at most ({prices}){hourly.without}" if session.target.billed else ""
         print(f"{count} host{'s' * (count != 1)} of lab {found.name}: ends in {render.left(expires)}{cost}")
     if done.longer and not json:
         print(f"left as they are, for they end later: {', '.join(done.longer)}")

@@ -61,8 +61,12 @@ class Price:
         return Price(self.usd_per_hour + other.usd_per_hour, unknown, self.prices)
 
     def __str__(self) -> str:
-        text = f"${self.usd_per_hour:.3f} per hour ({self.prices})"
-        return text + (f", without {', '.join(self.unknown)}: no price known" if self.unknown else "")
+        return f"${self.usd_per_hour:.3f} per hour ({self.prices}){self.without}"
+
+    @property
+    def without(self) -> str:
+        """Words that name the types that are not in the sum; empty if there are none."""
+        return f", without {', '.join(self.unknown)}: no price known" if self.unknown else ""
 
 
 SHIPPED = Prices(

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -91,11 +92,14 @@ def test_a_playbook_that_works(playbook, tmp_path, folders, strategy):
           when: false
     """)
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    command_lines = []
+    command_lines, cores = [], set()
 
     def look(event):
         if isinstance(event, HostStarted):
             command_lines.extend(" ".join(p.cmdline()) for p in psutil.Process().children())
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    cores.add(tuple(process.cpu_affinity()))
 
     seen = Recorder(on=look)
     log, timeline = tmp_path / "ansible" / "deploy.log", tmp_path / "timeline.jsonl"
@@ -128,6 +132,7 @@ def test_a_playbook_that_works(playbook, tmp_path, folders, strategy):
     assert len(timeline.read_text().splitlines()) == 6
 
     assert not any("hunter2" in line for line in command_lines)
+    assert cores == {tuple(psutil.Process().cpu_affinity())}  # mitogen by itself would bind processes to cores
     assert any("ansible-playbook" in line for line in command_lines)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert [p.name for p in folders.iterdir() if p.name.startswith("labtool-")] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from fake.promises import Promises
 from labtool import config
 from labtool.cli.app import run
 from labtool.cloud import extend as extending
-from labtool.cloud import keys, network, wait
+from labtool.cloud import keys, network, price_list, wait
+from labtool.cloud.price import SHIPPED
 
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
 
@@ -285,9 +287,17 @@ def test_extend_says_which_hosts_it_could_not_reach(labtool, aws, monkeypatch):
     assert "web-1 (Connection refused)" in said
 
 
-def test_a_caller_who_moved_is_admitted_when_a_host_does_not_answer(labtool, aws, session, monkeypatch):
-    from dataclasses import replace
+def test_extend_says_which_types_its_price_leaves_out(labtool, aws, monkeypatch):
+    monkeypatch.setattr(extending, "over_ssh", lambda access: lambda host, expires: "")
+    monkeypatch.setattr(price_list, "prices", lambda session, types: replace(SHIPPED, hourly={"t3.small": 0.0208}))
+    labtool("up", "web=1", "--yes")
+    labtool("up", "db=1", "--type", "m5.large", "--yes")
+    out, _ = labtool("extend", "--ttl", "8h")
+    assert out.splitlines()[0].endswith("), without m5.large: no price known")
+    assert json.loads(labtool("extend", "--ttl", "9h", "--json")[0])["types_without_price"] == ["m5.large"]
 
+
+def test_a_caller_who_moved_is_admitted_when_a_host_does_not_answer(labtool, aws, session, monkeypatch):
     labtool("up", "web=1", "--yes")
     monkeypatch.setattr(session, "target", replace(session.target, caller_cidr="203.0.113.9/32"))
     labtool("inventory")

@@ -60,6 +60,10 @@ def test_a_second_deploy_changes_nothing_and_is_quick(labtool, deployed):
     assert again["seconds"] < deployed["seconds"] / 1.5
 
 
+def test_ansibles_own_strategy_finds_nothing_to_change_either(labtool, deployed):
+    assert labtool.json("deploy", "kafka-cluster", *LAB, "--strategy", "linear")["changed"] == 0
+
+
 def test_exec_cp_and_inventory_reach_the_hosts(labtool, deployed, tmp_path):
     # Every host knows the others of its lab by name.
     words = labtool.run("exec", *LAB, "getent hosts kafka-2").stdout.split()

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from labtool.ansible.command import mitogen_plugins
+
 ROOT = Path(__file__).parents[2]
 MITOGEN = "mitogen_linear"
 
@@ -150,10 +152,8 @@ class Ansible:
             "ANSIBLE_LOCALHOST_WARNING": "0",
         }
         if strategy == MITOGEN:
-            import ansible_mitogen
-
             environment["ANSIBLE_STRATEGY"] = MITOGEN
-            environment["ANSIBLE_STRATEGY_PLUGINS"] = str(Path(ansible_mitogen.__file__).parent / "plugins/strategy")
+            environment["ANSIBLE_STRATEGY_PLUGINS"] = str(mitogen_plugins())
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.inventory), str(playbook)]
         command += [*options, *(["-e", json.dumps(variables)] if variables else [])]
         done = subprocess.run(

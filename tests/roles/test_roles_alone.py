@@ -52,6 +52,13 @@ def test_java_finds_what_is_there(two, ansible, strategy):
     assert "java is 17 in /usr/lib/jvm/" in result.output
 
 
+def test_java_comes_to_a_host_that_has_none(two, ansible):
+    two[1].run("apt-get purge -qq -y 'openjdk-*' && ! command -v java")
+    playbook = ansible.play("- hosts: web-1\n  gather_facts: false\n  roles: [java]\n")
+    thrice(ansible, playbook, MITOGEN)
+    assert "17." in two[1].run("java -version 2>&1")
+
+
 def test_java_says_what_to_do_where_packages_are_too_old(two, ansible):
     playbook = ansible.play("- hosts: web-0\n  gather_facts: false\n  roles: [java]\n")
     result = ansible.run(playbook, code=2, java_minimum=99, java_packages=["default-jre-headless"])
