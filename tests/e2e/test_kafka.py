@@ -218,9 +218,14 @@ def test_a_stopped_host_is_brought_back_by_deploy(labtool, deployed):
     )
 
 
-def test_another_broker_joins_and_the_others_stay(labtool, deployed):
+def test_another_broker_joins_though_labtool_is_killed_and_the_others_stay(labtool, deployed):
     before = ids(labtool)
-    grown = labtool.json("deploy", "kafka-cluster", "--brokers", "4", *LAB)
+    grow = ("deploy", "kafka-cluster", "--brokers", "4", *LAB)
+    killed = labtool.start(*grow)
+    assert any("kafka : Create the user" in line for line in killed.stderr)  # a host that has half of what it needs
+    killed.kill()
+    killed.communicate()
+    grown = labtool.json(*grow)
     assert len(grown["endpoints"]["bootstrap servers"].split(",")) == 4
     after = ids(labtool)
     assert {name: after[name] for name in before} == before

@@ -137,6 +137,16 @@ def test_one_that_does_not_end_is_ended_with_all_that_it_started(driver, tmp_pat
     assert known["started_us"] and known["deadline_s"] == 0.3
 
 
+def test_what_starts_after_the_application_ends_when_it_is_asked_to(driver, tmp_path, monkeypatch):
+    plan, submitted = waiting(driver, tmp_path, monkeypatch, "true", 5)
+    before = signal.getsignal(signal.SIGTERM)
+    driver.run(plan, submitted, "http://127.0.0.1:1/json/")
+    later = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    signal.signal(signal.SIGTERM, before)
+    driver.end(later)
+    assert later.returncode == -signal.SIGTERM
+
+
 def master(cores=0, worker="ALIVE", **others):
     apps = [{"id": "app-2", "cores": cores}, *({"id": one, "cores": held} for one, held in others.items())]
     return {"activeapps": apps, "workers": [{"state": "DEAD"}, {"state": worker}]}

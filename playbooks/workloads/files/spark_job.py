@@ -236,7 +236,7 @@ def run(plan: Plan, job: Job, page: str) -> None:
             wait(process, job, Watch(page, job.cluster.get("others", ()), output / "driver.err"))
         except KeyboardInterrupt:
             job.ended_by = "interruption"
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # not SIG_IGN, which what is started later would inherit
         if job.ended_by:
             end(process)
         job.exit_code = process.wait()
@@ -358,7 +358,9 @@ def ask_history(plan: Plan, job: Job, known: dict[str, str]) -> None:
     command = [f"{plan['home']}/bin/spark-class", "org.apache.spark.deploy.history.HistoryServer"]
     command += ["--properties-file", str(properties)]
     user = as_user(plan["user"])
-    user["env"] |= {"SPARK_HOME": plan["home"], "SPARK_DAEMON_MEMORY": "512m"}
+    # One pass of a short program: the quick compiler and the simple collector cost least.
+    quick = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    user["env"] |= {"SPARK_HOME": plan["home"], "SPARK_DAEMON_MEMORY": "512m", "SPARK_HISTORY_OPTS": quick}
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
     base = f"http://{known['address']}:{port}/api/v1/applications"
     until = time.monotonic() + HISTORY_S
