@@ -4,6 +4,8 @@
     python benchmarks/deploy_strategy.py PLAYBOOK -i INVENTORY -e kafka_version=4.3.0
     python benchmarks/deploy_strategy.py PLAYBOOK --lab LAB --reset 'labtool exec all -- sudo /root/undo'
 
+`--modes mitogen-alone,mitogen` compares mitogen's own strategy with labtool's, which leaves processes on every core.
+
 The modes take turns, `--rounds` times; what is printed are medians. `--reset` is a shell command that puts the hosts
 back to where a first deploy starts, and runs before each mode, outside the time measured; then the second run, which
 must change nothing, is measured too. Without it every run is one that has nothing to do. Shared SSH connections are
@@ -31,6 +33,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ansible_mitogen
+
 from labtool.ansible import command as commands
 from labtool.ansible import inventory as inventories
 from labtool.ansible.command import PlayCommand
@@ -49,6 +53,7 @@ DEFAULTS = {
 }
 DEFAULT_FORKS = 5
 MODES = ("defaults", "linear", "mitogen")
+ALONE = "mitogen-alone"
 LONGEST = 12  # tasks shown
 
 
@@ -116,7 +121,7 @@ def parse() -> argparse.Namespace:
     where.add_argument("--lab", help="a running lab")
     where.add_argument("-i", "--inventory", help="anything that ansible-inventory reads")
     parser.add_argument("-e", dest="extra", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--modes", default=",".join(MODES), help="some of %(default)s")
+    parser.add_argument("--modes", default=",".join(MODES), help=f"some of %(default)s,{ALONE}")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--reset", metavar="COMMAND")
     parser.add_argument("--at-least", type=float, metavar="RATIO")
@@ -144,8 +149,11 @@ def of_source(source: str) -> Mapping[str, Any]:
 def build(mode: str, arguments: argparse.Namespace, inventory: Mapping[str, Any], nothing_set: Path) -> PlayCommand:
     """Return the playbook's call under one mode."""
     extra = dict(each.split("=", 1) for each in arguments.extra)
-    strategy: commands.Strategy = "mitogen" if mode == "mitogen" else "linear"
+    strategy: commands.Strategy = "mitogen" if mode in ("mitogen", ALONE) else "linear"
     made = commands.build(arguments.playbook, inventory, extra_vars=extra, strategy=strategy)
+    if mode == ALONE:
+        own = Path(ansible_mitogen.__file__).parent / "plugins" / "strategy"
+        return dataclasses.replace(made, env={**made.env, "ANSIBLE_STRATEGY_PLUGINS": str(own)})
     if mode == "defaults":
         env = {**made.env, **DEFAULTS, "ANSIBLE_CONFIG": str(nothing_set)}
         return dataclasses.replace(made, env=env, forks=DEFAULT_FORKS)
@@ -169,7 +177,7 @@ def measure(command: PlayCommand, inventory: Mapping[str, Any], log: Path) -> Me
 def show(runs: Mapping[str, list[Measured]], what: str, hosts: int) -> None:
     """Print a table of medians."""
     print(f"\n{what}: {hosts} hosts, medians of {len(next(iter(runs.values())))}")
-    print(f"{'mode':<10}{'time':>9}{'cpu here':>10}{'host-tasks':>12}{'a host':>8}{'changed':>9}{'ratio':>8}")
+    print(f"{'mode':<14}{'time':>9}{'cpu here':>10}{'host-tasks':>12}{'a host':>8}{'changed':>9}{'ratio':>8}")
     base = median(next(iter(runs.values())))
     for mode, done in runs.items():
         last = done[-1].result
@@ -177,7 +185,7 @@ def show(runs: Mapping[str, list[Measured]], what: str, hosts: int) -> None:
         cpu = statistics.median(each.cpu_s for each in done)
         took = f"{median(done):.1f} s"
         times = f"{base / median(done):.2f} x"
-        print(f"{mode:<10}{took:>9}{cpu:>8.1f} s{last.host_tasks:>12}{most:>8}{last.changed:>9}{times:>8}")
+        print(f"{mode:<14}{took:>9}{cpu:>8.1f} s{last.host_tasks:>12}{most:>8}{last.changed:>9}{times:>8}")
 
 
 def compare_tasks(runs: Mapping[str, list[Measured]], apart: re.Pattern[str] | None) -> None:
