@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.roles.modules import load_kafka_utils
+from tests.roles.modules import load, load_kafka_utils
 
 load_kafka_utils()
 
 from ansible.module_utils import kafka_cluster as cluster  # noqa: E402
 from ansible.module_utils import kafka_protocol as kafka  # noqa: E402
+
+topics = load("roles/kafka/library/kafka_topic.py")
 
 
 @given(st.integers(-(2**31), 2**31 - 1))
@@ -269,3 +271,18 @@ def test_the_end_offsets_are_what_each_leader_says(broker):
     fake.answers[2] = told(6, -1)
     with pytest.raises(kafka.KafkaError, match="NOT_LEADER_OR_FOLLOWER"):
         kafka.end_offsets(found, "topic")
+
+
+def test_more_replicas_than_brokers_are_refused_with_the_way_out(broker):
+    no_topic = metadata([1], [])(9).replace(
+        struct.pack(">iih", 1, 1, 0), struct.pack(">iih", 1, 1, topics.UNKNOWN_TOPIC)
+    )
+    why = "The target replication factor of 3 cannot be reached because only 1 broker(s) are registered."
+    refused = kafka.Writer().pack("ii", 0, 1).string("topic").pack("h", topics.INVALID_REPLICATION_FACTOR).string(why)
+    made = broker({18: VERSIONS, 3: no_topic, 19: refused.bytes()})
+    wanted = {"name": "topic", "partitions": 1, "replication": 3, "exact": True, "configs": {}, "timeout": 1}
+    with (
+        kafka.connect_any([("127.0.0.1", made.port)]) as connection,
+        pytest.raises(kafka.KafkaError, match=r"only 1 broker.* Ask for a smaller replication"),
+    ):
+        topics.present(connection, wanted, check_mode=False)

@@ -29,6 +29,7 @@ options:
 """
 
 UNKNOWN_TOPIC = 3
+INVALID_REPLICATION_FACTOR = 38
 
 
 def existing(connection: Connection, name: str) -> list | None:
@@ -57,7 +58,12 @@ def present(connection: Connection, wanted: dict, check_mode: bool) -> bool:
         return True
     deadline = time.monotonic() + wanted["timeout"]
     configs = {key: str(value) for key, value in wanted["configs"].items()}
-    connection.create_topic(name, partitions=count, replication=replication, configs=configs)
+    try:
+        connection.create_topic(name, partitions=count, replication=replication, configs=configs)
+    except KafkaError as error:
+        if error.code != INVALID_REPLICATION_FACTOR:
+            raise
+        raise KafkaError(f"{error} Ask for a smaller replication, or deploy more brokers.", error.code) from error
     while sum(1 for p in existing(connection, name) or [] if p.leader >= 0) < count:
         if time.monotonic() >= deadline:
             raise KafkaError(f"topic {name} has partitions without a leader")
