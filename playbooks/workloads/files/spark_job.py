@@ -358,9 +358,7 @@ def ask_history(plan: Plan, job: Job, known: dict[str, str]) -> None:
     command = [f"{plan['home']}/bin/spark-class", "org.apache.spark.deploy.history.HistoryServer"]
     command += ["--properties-file", str(properties)]
     user = as_user(plan["user"])
-    # One pass of a short program: the quick compiler and the simple collector cost least.
-    quick = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-    user["env"] |= {"SPARK_HOME": plan["home"], "SPARK_DAEMON_MEMORY": "512m", "SPARK_HISTORY_OPTS": quick}
+    user["env"] |= {"SPARK_HOME": plan["home"], "SPARK_DAEMON_MEMORY": "512m"}
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user)
     base = f"http://{known['address']}:{port}/api/v1/applications"
     until = time.monotonic() + HISTORY_S
