@@ -24,6 +24,8 @@
 
 An option has `type` (int, float, str, bool, path), `default` (without one it may be left out), `help`, `unit`, `min`,
 `max`, `choices`, and `var`: the variable that carries it to the playbook; without `var` it shapes the groups alone.
+Of a workload, an `int` with a default may have `within: kafka`: by default it is no more than the hosts of that group
+that run.
 """
 
 from __future__ import annotations
@@ -66,17 +68,23 @@ class OptionFile(_File, frozen=True):
     max: int | float | None = None
     choices: list[Value] = field(default_factory=list)
     var: Annotated[str, matching(VARIABLE, "a variable's name: letters, digits and _")] | None = None
+    within: Annotated[str, matching(NAME, "a group's name: lower-case letters, digits and _")] | None = None
 
     def option(self, name: str) -> Option:
         """Return it as the option `name`."""
         default = float(self.default) if self.type == "float" and self.default is not None else self.default
-        return Option(name, self.type, default, self.help, self.unit, self.min, self.max, tuple(self.choices), self.var)
+        choices = tuple(self.choices)
+        return Option(
+            name, self.type, default, self.help, self.unit, self.min, self.max, choices, self.var, self.within
+        )
 
     def __post_init__(self) -> None:
         if self.type == "path" and (self.default is not None or self.choices):
             raise RefusedError("a path has neither default nor choices")
         if self.type in {"str", "bool", "path"} and (self.min is not None or self.max is not None):
             raise RefusedError(f"min and max are for numbers, and this is {self.type}")
+        if self.within is not None and (self.type != "int" or self.default is None):
+            raise RefusedError("within is for a whole number with a default")
         kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "path": (str,)}[self.type]
         whole = Option("it", self.type, min=self.min, max=self.max)
         for what, value, probe in (
@@ -132,12 +140,14 @@ class StackFile(_File, frozen=True, kw_only=True):
     endpoints: list[EndpointFile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name in self.options:
+        for name, option in self.options.items():
             if not OPTION_NAME.fullmatch(name) or name in HOST_FIELDS:
                 raise RefusedError(
                     f"{name!r} is no name for an option: lower-case letters, digits and _, not a host's field",
                     "options",
                 )
+            if option.within is not None and not isinstance(self, WorkloadFile):
+                raise RefusedError("within is for workloads: a stack's hosts follow from its options", "options", name)
         for name, group in self.groups.items():
             if not NAME.fullmatch(name):
                 raise RefusedError(f"{name!r} is no name for a group: lower-case letters, digits and _", "groups")

@@ -29,6 +29,7 @@ class Option:
     max: float | None = None
     choices: tuple[Value, ...] = ()
     var: str | None = None  # the extra variable that carries it to the playbook
+    within: str | None = None  # the default is no more than the running hosts of this group
 
     @property
     def flag(self) -> str:

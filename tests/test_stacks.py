@@ -210,6 +210,8 @@ def test_workloads_and_parsers(folder):
             "min and max are for numbers",
             None,
         ),
+        ("default: 3, ", "default: 3, within: kafka, ", "options.brokers: within is for workloads", None),
+        ("  tls: {type: bool, ", "  tls: {type: bool, within: kafka, ", "within is for a whole number", None),
         ("groups:", "groups: [", ":", None),
     ],
 )
@@ -238,7 +240,9 @@ def test_the_playbook_must_be_beside_it(folder):
 def test_what_labtool_ships_is_declared_well():
     shipped = stacks.stacks()
     for workload in stacks.workloads().values():
-        assert workload.stack in shipped
+        drives = [stack for stack in shipped.values() if workload.stack in (stack.name, *stack.provides)]
+        bounds = {option.within for option in workload.options.values()} - {None}
+        assert drives and all(bounds <= set(stack.group_names) for stack in drives)
     for declared in (*shipped.values(), *stacks.workloads().values()):
         values = declared.values()
         assert declared.groups(values) is not None

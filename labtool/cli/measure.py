@@ -295,7 +295,7 @@ def of_lab(
         warmup_s=warmup,
         past=past,
         workload=workload,
-        workload_values=settled.values if settled else {},
+        workload_values=settled.on(lab).values if settled else {},
         notes=settled.notes if settled else (),
         latency=settled.latency if settled else None,
         stack=stacks.stack(stack) if stack else None,

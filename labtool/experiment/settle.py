@@ -6,14 +6,16 @@ A workload's file may have `settle(typed: dict, minutes: float | None)`, which r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, cast
 
 from labtool.dataset import parsers
 from labtool.errors import UsageError
 from labtool.option import Value
 from labtool.stacks import Workload
+from labtool.topology import Lab
 
 
 class Found(Protocol):
@@ -36,13 +38,24 @@ class Settled:
     warmup_s: float | None = None
     notes: tuple[str, ...] = ()
     latency: Literal["intended"] | None = None
+    within: Mapping[str, str] = field(default_factory=dict)  # option at its default → the group that bounds it
+
+    def on(self, lab: Lab) -> Settled:
+        """Return it for the hosts of `lab` that run: no default is more than the group has that bounds it."""
+        hosts = Counter(group for host in lab.running for group in (host.group, *host.also))
+        fewer = {
+            name: hosts[group]
+            for name, group in self.within.items()
+            if isinstance(most := self.values[name], int) and 0 < hosts[group] < most
+        }
+        return replace(self, values=self.values | fewer)
 
 
 def settled(workload: Workload, typed: Mapping[str, Any], minutes: float | None = None) -> Settled:
     """Return what the workload is to do; `UsageError` and `ConfigError` say what is wrong, where, and the way out."""
     values, file = workload.values(typed), workload.parser
     if file is None or not parsers.has(file, "settle"):
-        return Settled(values, latency=workload.latency)
+        return Settled(values, latency=workload.latency, within=_within(workload, typed))
     given = {name: values[name] for name in workload.options if typed.get(name) is not None}
     found = cast(Found, parsers.call(file, "settle", given, minutes))
     for name, value in found.values.items():
@@ -52,4 +65,15 @@ def settled(workload: Workload, typed: Mapping[str, Any], minutes: float | None 
         except UsageError:
             raise UsageError(f"{found.whence[name]}: {value!r} is not {option.allowed}") from None
     parsers.call(file, "check", values)
-    return Settled(values, found.seconds, found.warmup_s, found.notes, found.latency or workload.latency)
+    latency = found.latency or workload.latency
+    return Settled(
+        values, found.seconds, found.warmup_s, found.notes, latency, _within(workload, given | dict(found.values))
+    )
+
+
+def _within(workload: Workload, given: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: option.within
+        for name, option in workload.options.items()
+        if option.within is not None and given.get(name) is None
+    }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from labtool import stacks
 from labtool.cli import measure
 from labtool.errors import DataError, UsageError
 from labtool.experiment.settle import Settled, settled
+from labtool.topology import Lab
 
 DECLARED = """\
 description: it
@@ -15,6 +18,7 @@ stack: kafka-cluster
 options:
   rate: {type: int, default: 5, min: 1}
   file: {type: str}
+  copies: {type: int, default: 3, within: kafka}
 """
 
 SETTLES = """\
@@ -51,7 +55,7 @@ def workload(tmp_path):
 
 
 def test_a_file_fills_in_what_was_not_typed(workload):
-    assert settled(workload(), {"file": "7"}).values == {"rate": 7, "file": "7"}
+    assert settled(workload(), {"file": "7"}).values == {"rate": 7, "file": "7", "copies": 3}
     assert settled(workload(), {"file": "7", "rate": "3"}).values["rate"] == 3
     found = settled(workload(), {})
     assert (found.values["rate"], found.seconds, found.notes, found.latency) == (5, 120.0, ("a note",), "intended")
@@ -68,8 +72,31 @@ def test_a_file_that_breaks_is_named(workload):
 
 
 def test_without_a_file_options_are_as_typed(workload):
-    assert settled(workload(""), {"rate": "3"}) == Settled({"rate": 3, "file": None})
+    assert settled(workload(""), {"rate": "3"}) == Settled(
+        {"rate": 3, "file": None, "copies": 3}, within={"copies": "kafka"}
+    )
     assert settled(stacks.workload("kafka-spark-streaming"), {}).latency == "intended", "as it is declared"
+
+
+@pytest.mark.parametrize("code", ["", SETTLES])
+def test_a_default_needs_no_more_hosts_than_its_group_has(workload, lab, code):
+    made = workload(code)
+    broker, load = lab.hosts
+
+    def copies(*hosts, **typed):
+        return settled(made, typed).on(Lab("one", "", hosts)).values["copies"]
+
+    assert copies(broker, broker, load) == 2
+    assert copies(broker, broker, load, copies="3") == 3, "as typed, and Kafka says what is wrong with it"
+    assert copies(*[broker] * 5) == 3
+    assert copies(broker, replace(broker, state="stopped")) == 1
+    assert copies(load) == 3, "there is nothing to follow"
+
+
+@pytest.mark.parametrize("name", ["kafka-throughput", "kafka-trace-replay"])
+def test_a_host_of_several_groups_counts_in_each(lab, name):
+    front = replace(lab.hosts[0], group="front", also=("kafka", "spark_master"))
+    assert settled(stacks.workload(name), {}).on(Lab("one", "", (front,))).values["replication"] == 1
 
 
 def test_the_window_is_as_typed_else_as_a_file_says(workload):

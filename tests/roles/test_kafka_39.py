@@ -48,7 +48,6 @@ def test_isolated_controller(lab_hosts, ansible, tmp_path):
         labtool_raw=str(tmp_path),
         labtool_duration_s=12,
         throughput_rate=2000,
-        throughput_replication=2,
         throughput_producers=1,
     )
     tables = parsers.workload(ROOT / "playbooks/workloads/kafka-throughput.py", tmp_path, {})
