@@ -22,7 +22,12 @@ def load(path: str, name: str | None = None) -> ModuleType:
     return module
 
 
+def load_utils(role: str, *names: str) -> list[ModuleType]:
+    """Make a role's module_utils importable, in the order they need each other."""
+    return [load(f"roles/{role}/module_utils/{name}.py", f"ansible.module_utils.{name}") for name in names]
+
+
 def load_kafka_utils() -> None:
-    """Make the kafka role's module_utils importable, in the order they need each other."""
-    for name in ("kafka_protocol", "kafka_cluster", "kafka_meta", "kafka_unit"):
-        load(f"roles/kafka/module_utils/{name}.py", f"ansible.module_utils.{name}")
+    """Make the module_utils that the kafka role needs importable."""
+    load_utils("daemon", "daemon_host", "daemon_unit")
+    load_utils("kafka", "kafka_protocol", "kafka_cluster", "kafka_meta")

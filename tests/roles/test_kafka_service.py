@@ -9,8 +9,8 @@ from tests.roles.modules import load, load_kafka_utils
 load_kafka_utils()
 service = load("roles/kafka/library/kafka_service.py")
 
+from ansible.module_utils.daemon_unit import UnitError  # noqa: E402
 from ansible.module_utils.kafka_cluster import Report  # noqa: E402
-from ansible.module_utils.kafka_unit import UnitError  # noqa: E402
 
 ARGUMENTS = {
     "node_id": 1,

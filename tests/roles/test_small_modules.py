@@ -14,7 +14,6 @@ from tests.roles.modules import load, load_kafka_utils
 
 load_kafka_utils()
 names = load("roles/hostnames/library/lab_names.py")
-files = load("roles/kafka/library/kafka_files.py")
 formatting = load("roles/kafka/library/kafka_format.py")
 state = load("roles/kafka/library/kafka_state.py")
 java = load("roles/java/library/java_info.py")
@@ -56,24 +55,6 @@ def test_hostname_that_is_not_the_containers_to_set(tmp_path, monkeypatch):
     assert not (tmp_path / "hostname").exists()
 
 
-def test_files_are_written_once(tmp_path):
-    wanted = {"path": str(tmp_path / "a/b.conf"), "content": "x=1", "mode": "0640"}
-    assert files.write_file(wanted, check_mode=True)["after"] == "x=1\n"
-    assert not (tmp_path / "a").exists()
-    assert files.write_file(wanted, check_mode=False)["before"] == ""
-    assert files.write_file(wanted, check_mode=False) is None
-    assert (tmp_path / "a/b.conf").stat().st_mode & 0o777 == 0o640
-    assert files.write_file(wanted | {"mode": "0600"}, check_mode=False) is not None
-    assert [one.name for one in (tmp_path / "a").iterdir()] == ["b.conf"]
-
-
-def test_folders_are_made_once(tmp_path):
-    wanted = {"path": str(tmp_path / "d"), "owner": ME, "mode": "0750"}
-    assert files.make_directory(wanted, check_mode=True) and not (tmp_path / "d").exists()
-    assert files.make_directory(wanted, check_mode=False)
-    assert not files.make_directory(wanted, check_mode=False)
-
-
 META = "#\n#Sat Nov 21 07:37:00 UTC 2026\nnode.id=1\ndirectory.id=7dTnzGkMTXGsjBOHJaRcLg\nversion=1\ncluster.id=abc\n"
 
 
@@ -98,24 +79,7 @@ def test_what_a_configuration_remembers():
     text = "# quorum.controllers=1,2,3\nadvertised.listeners=PLAINTEXT://10.0.0.1:9092,CONTROLLER://10.0.0.1:9093\n"
     assert state.recorded_quorum(text) == [1, 2, 3]
     assert state.advertised_broker(text) == "10.0.0.1:9092"
-    assert state.memory_mb("MemFree: 1 kB\nMemTotal:        2097152 kB\n") == 2048
     assert state.recorded_quorum("") == [] and state.advertised_broker("") == ""
-
-
-def test_what_a_host_is_before_it_is_a_node(monkeypatch):
-    assert state.home_and_shell("root") == ["/root", pwd.getpwnam("root").pw_shell]
-    assert state.home_and_shell("nobody-of-that-name") == []
-    asked = []
-
-    class Network(state.socket.socket):
-        def connect(self, address):
-            asked.append(address)
-            if len(asked) > 1:
-                raise OSError("Network is unreachable")
-            super().connect(("127.0.0.1", 9))
-
-    monkeypatch.setattr(state.socket, "socket", Network)
-    assert [state.own_address(), state.own_address()] == ["127.0.0.1", ""]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="the collector's files are root's")

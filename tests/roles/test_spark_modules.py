@@ -10,13 +10,11 @@ import threading
 
 import pytest
 
-from tests.roles.modules import load
+from tests.roles.modules import load, load_utils
 
-unit = load("roles/spark/module_utils/spark_unit.py", "ansible.module_utils.spark_unit")
-master = load("roles/spark/module_utils/spark_master.py", "ansible.module_utils.spark_master")
-files = load("roles/spark/library/spark_files.py")
+load_utils("daemon", "daemon_host", "daemon_unit")
+(master,) = load_utils("spark", "spark_master")
 secret = load("roles/spark/library/spark_secret.py")
-state = load("roles/spark/library/spark_state.py")
 service = load("roles/spark/library/spark_service.py")
 verify = load("roles/spark/library/spark_verify.py")
 health = load("roles/spark/library/spark_health.py")
@@ -132,25 +130,6 @@ def test_a_job_that_does_not_run_everywhere_is_told(page, tmp_path, says, told):
     assert told in str(error.value)
 
 
-def test_the_secret_is_in_the_file_and_in_no_difference(tmp_path):
-    file = {"path": str(tmp_path / "conf/a.conf"), "content": "key @SECRET@\n", "mode": "0600", "owner": ME}
-    shown = files.write_file(file, "s3cret", check_mode=False)
-    assert (tmp_path / "conf/a.conf").read_text() == "key s3cret\n"
-    assert (tmp_path / "conf/a.conf").stat().st_mode & 0o777 == 0o600
-    assert "s3cret" not in str(shown) and shown["after"] == "key @SECRET@\n"
-    assert files.write_file(file, "s3cret", check_mode=False) is None
-    changed = files.write_file(file, "other", check_mode=True)
-    assert changed and "s3cret" not in str(changed) and "other" not in str(changed)
-    assert (tmp_path / "conf/a.conf").read_text() == "key s3cret\n", "check mode changes nothing"
-
-
-def test_folders_are_made_once(tmp_path):
-    assert files.make_directory(tmp_path / "a/b", ME, check_mode=True) and not (tmp_path / "a").exists()
-    assert files.make_directory(tmp_path / "a/b", ME, check_mode=False)
-    assert not files.make_directory(tmp_path / "a/b", ME, check_mode=False)
-    assert files.make_directory(tmp_path / "c", "no-such-user", check_mode=True), "the user is not made yet"
-
-
 def test_a_secret_is_made_of_256_bits_for_its_owner_alone(tmp_path):
     path = tmp_path / "spark/secret"
     secret.make(path, pwd.getpwnam(ME))
@@ -160,28 +139,7 @@ def test_a_secret_is_made_of_256_bits_for_its_owner_alone(tmp_path):
     assert path.read_text() != first
 
 
-def test_a_hosts_processors_are_those_that_it_sees():
-    assert state.cores("cpu  1 2\ncpu0 1 2\ncpu1 1 2\nintr 5\n") == 2
-    assert state.memory_mb("MemTotal:        4194304 kB\nMemFree: 1 kB\n") == 4096
-
-
 def test_a_host_without_spark_has_nothing_to_say(tmp_path):
     assert health.read(tmp_path / "cluster") == {}
     (tmp_path / "cluster").write_text("# Ansible managed\nurl=spark://a:7077\n")
     assert health.read(tmp_path / "cluster") == {"url": "spark://a:7077"}
-
-
-def test_what_a_host_is_before_it_is_part_of_spark(monkeypatch):
-    assert state.home_and_shell("root") == ["/root", pwd.getpwnam("root").pw_shell]
-    assert state.home_and_shell("nobody-of-that-name") == []
-    asked = []
-
-    class Network(state.socket.socket):
-        def connect(self, address):
-            asked.append(address)
-            if len(asked) > 1:
-                raise OSError("Network is unreachable")
-            super().connect(("127.0.0.1", 9))
-
-    monkeypatch.setattr(state.socket, "socket", Network)
-    assert [state.own_address(), state.own_address()] == ["127.0.0.1", ""]

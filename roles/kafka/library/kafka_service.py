@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.daemon_unit import Unit, UnitError, run
 from ansible.module_utils.kafka_cluster import POLL_S, node_problem, until_healthy
-from ansible.module_utils.kafka_unit import Unit, UnitError, run
 
 DOCUMENTATION = r"""
 module: kafka_service

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import pwd
-import socket
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.daemon_host import home_and_shell, memory_mb, own_address
 from ansible.module_utils.kafka_meta import QUORUM_COMMENT, of_another, read_meta, read_properties, read_text
 
 DOCUMENTATION = r"""
@@ -41,30 +40,6 @@ def advertised_broker(text: str) -> str:
     """Return the address:port that the configuration advertises for clients; '' for a node that is no broker."""
     listeners = read_properties(text).get("advertised.listeners", "").split(",")
     return next((one.partition("://")[2] for one in listeners if one.startswith("PLAINTEXT://")), "")
-
-
-def memory_mb(text: str) -> int:
-    """Return the memory that /proc/meminfo tells of, in MiB."""
-    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("MemTotal:"))) // 1024
-
-
-def own_address() -> str:
-    """Return the address that packets to elsewhere would leave with; '' without a route. Nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unsent:
-        try:
-            unsent.connect(("192.0.2.1", 9))  # an address of documentation (RFC 5737)
-        except OSError:
-            return ""
-        return str(unsent.getsockname()[0])
-
-
-def home_and_shell(user: str) -> list[str]:
-    """Return a user's home and shell; [] where there is no such user."""
-    try:
-        found = pwd.getpwnam(user)
-    except KeyError:
-        return []
-    return [found.pw_dir, found.pw_shell]
 
 
 def main() -> None:

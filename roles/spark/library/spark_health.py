@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.daemon_unit import Unit
 from ansible.module_utils.spark_master import MasterError, ask
-from ansible.module_utils.spark_unit import Unit
 
 DOCUMENTATION = r"""
 module: spark_health

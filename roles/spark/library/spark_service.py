@@ -8,8 +8,8 @@ import urllib.error
 import urllib.request
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.daemon_unit import Unit, UnitError, run
 from ansible.module_utils.spark_master import POLL_S, SILENCE_S, MasterError, ask
-from ansible.module_utils.spark_unit import Unit, UnitError, run
 
 DOCUMENTATION = r"""
 module: spark_service

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Write Spark's folders and small files in one task, and its secret into them without telling it."""
+"""Write a service's folders and small files in one task, and its secret into them without telling it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
-module: spark_files
-short_description: Write small files in one step each
+module: daemon_files
+short_description: Write a service's folders and small files in one step
 description:
   - One task instead of one per file and folder. Each file is replaced as a whole, and only if it differs.
   - C(@SECRET@) in a file is the secret; no difference and no result shows it.
 options:
   directories: {description: Folders to make for C(owner), type: list, elements: path, default: []}
-  owner: {description: Whose they are, required: true, type: str}
+  owner: {description: Whose the folders are, default: root, type: str}
   files: {description: "Files to write (path, content, mode, owner; without an owner root's)", required: true,
           type: list, elements: dict}
   secret: {description: What stands for C(@SECRET@), type: str, default: ''}
@@ -35,14 +35,6 @@ def read(path: Path) -> str | None:
         return None
 
 
-def mode_of(path: Path) -> int | None:
-    """Return the permission bits; None where there is nothing."""
-    try:
-        return path.stat().st_mode & 0o7777
-    except FileNotFoundError:
-        return None
-
-
 def owner_of(name: str, check_mode: bool) -> pwd.struct_passwd | None:
     """Return the user `name`; None in check mode where it is not made yet."""
     try:
@@ -53,17 +45,25 @@ def owner_of(name: str, check_mode: bool) -> pwd.struct_passwd | None:
         raise
 
 
+def belongs(path: Path, owner: pwd.struct_passwd | None, mode: int) -> bool:
+    """Return whether `path` is there with this owner and these permission bits."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return owner is not None and status.st_uid == owner.pw_uid and status.st_mode & 0o7777 == mode
+
+
 def make_directory(path: Path, owner_name: str, check_mode: bool) -> bool:
     """Make a folder that others may read; return whether anything was to be changed."""
     owner = owner_of(owner_name, check_mode)
-    if owner is None:
-        return True
-    right = path.is_dir() and mode_of(path) == FOLDER_MODE and path.stat().st_uid == owner.pw_uid
-    if not right and not check_mode:
+    if path.is_dir() and belongs(path, owner, FOLDER_MODE):
+        return False
+    if not check_mode and owner:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(FOLDER_MODE)
         os.chown(path, owner.pw_uid, owner.pw_gid)
-    return not right
+    return True
 
 
 def write_file(wanted: dict, secret: str, check_mode: bool) -> dict | None:
@@ -73,7 +73,7 @@ def write_file(wanted: dict, secret: str, check_mode: bool) -> dict | None:
     content = shown.replace(PLACE, secret)
     owner = owner_of(wanted["owner"], check_mode)
     before = read(path)
-    if before == content and mode_of(path) == mode and owner and path.stat().st_uid == owner.pw_uid:
+    if before == content and belongs(path, owner, mode):
         return None
     if not check_mode and owner:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directories": {"type": "list", "elements": "path", "default": []},
-            "owner": text,
+            "owner": {"type": "str", "default": "root"},
             "files": {
                 "type": "list",
                 "elements": "dict",
