@@ -1,0 +1,1 @@
+../../../roles/app_service/action_plugins/async_status.py
