@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,15 +40,21 @@ def stop(
     purge: Annotated[bool, typer.Option("--purge", help="Also remove the host image and the package cache.")] = False,
     json: options.Json = False,
 ) -> None:
-    """End the local cloud, its hosts, network, mounts and processes."""
-    from labtool import localcloud
+    """End the local cloud, its hosts, network, mounts and processes.
+
+    Not while another labtool changes or measures one of its labs.
+    """
+    from labtool import localcloud, lock
     from labtool.cli import render
     from labtool.cli.connect import settings
     from labtool.cli.display import Display
 
     chosen = settings().local
     existed = localcloud.exists(chosen)
-    with Display() as display:
+    with Display() as display, ExitStack() as held:
+        for folder in _labs(chosen.name):
+            for what in (lock.CHANGE, lock.MEASURE):
+                held.enter_context(lock.hold(folder, folder.name, what))
         localcloud.stop(chosen, display.line, purge=purge)
     if json:
         render.data({"name": chosen.name, "existed": existed, "purged": purge})
@@ -101,6 +109,14 @@ def doctor(
                 print(f"      {check.mend}")
     if not all(check.ok for check in found if check.needed):
         raise typer.Exit(1)
+
+
+def _labs(name: str) -> list[Path]:
+    """Return the folders of what this user keeps about the labs of the local cloud `name`."""
+    from labtool import config
+    from labtool.localcloud.lifecycle import REGION
+
+    return sorted((config.home() / "labs" / f"local-{name}-{REGION}").glob("*/"))
 
 
 def _text(value: object) -> str:

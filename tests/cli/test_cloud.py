@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from labtool import localcloud
+from labtool import localcloud, lock
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,19 @@ def test_stop_tells_a_program_whether_there_was_one(told, monkeypatch, tmp_path,
     code, out, _ = told("cloud", "stop", "--purge", "--json")
     assert (code, stopped) == (0, [True])
     assert json.loads(out) == {"name": "byhand", "existed": existed, "purged": True}
+
+
+@pytest.mark.parametrize("what", [lock.CHANGE, lock.MEASURE])
+def test_stop_leaves_a_lab_alone_that_another_labtool_works_with(told, monkeypatch, tmp_path, what):
+    monkeypatch.setenv("LABTOOL_HOME", str(tmp_path))
+    stopped = []
+    monkeypatch.setattr(localcloud, "stop", lambda *_, **__: stopped.append("all"))
+    lab = tmp_path / "labs/local-byhand-us-east-1/one"
+    lab.mkdir(parents=True)
+    with lock.hold(lab, "one", what):
+        code, _, err = told("cloud", "stop")
+    assert (code, stopped) == (1, []) and "lab one is in use by" in err
+    assert told("cloud", "stop")[0] == 0 and stopped == ["all"]
 
 
 def test_down_without_a_cloud_is_no_error(told):

@@ -131,6 +131,24 @@ def test_hosts_that_remember_different_quorums():
         kafka.kafka_plan(found, list(found))
 
 
+def made_with(release, version):
+    """The plan for `version` of a cluster that was made with `release`, and which a host without records joins."""
+    found = formatted(hosts(2), [1])
+    for variables in found.values():
+        variables["kafka_state"]["release"] = release
+    found |= hosts(1, first=3, prefix="late")
+    return kafka.kafka_plan(found, list(found), (), version)
+
+
+def test_a_cluster_is_not_given_a_kafka_that_cannot_read_it():
+    assert made_with("", "4.2.0")["release"] == "4.2.0"
+    assert made_with("3.9.1", "4.3.0")["release"] == "3.9.1", "an upgrade leaves the metadata as they were made"
+    assert made_with("4.3.1", "4.3.0")["release"] == "4.3.1", "releases that differ in the last number share them"
+    assert made_with("4.9.0", "4.10.0")["release"] == "4.9.0"
+    with pytest.raises(AnsibleFilterError, match=r"made with Kafka 4\.3\.0, whose metadata Kafka 3\.9\.1 cannot read"):
+        made_with("4.3.0", "3.9.1")
+
+
 def test_address_prefers_what_was_set():
     variables = {"ansible_host": "a", "ansible_facts": {"default_ipv4": {"address": "b"}}}
     assert kafka.address_of({"ansible_host": "a"}, "h") == "a"

@@ -79,6 +79,7 @@ def test_what_a_configuration_remembers():
     text = "# quorum.controllers=1,2,3\nadvertised.listeners=PLAINTEXT://10.0.0.1:9092,CONTROLLER://10.0.0.1:9093\n"
     assert state.recorded_quorum(text) == [1, 2, 3]
     assert state.advertised_broker(text) == "10.0.0.1:9092"
+    assert state.recorded(f"{text}# cluster.release=4.3.0\n", state.RELEASE_COMMENT) == "4.3.0"
     assert state.recorded_quorum("") == [] and state.advertised_broker("") == ""
 
 

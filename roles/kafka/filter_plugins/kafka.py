@@ -102,10 +102,31 @@ def recorded(members: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Any]) 
     return list(next(iter(known), ()))
 
 
+def release_of(members: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Any], version: str) -> str:
+    """Return the release that the cluster was made with: as its hosts record it, else `version`.
+
+    A broker reads the metadata of its own release and of older ones. The version of a cluster's metadata is that of the
+    release which formatted it, until somebody raises it: https://kafka.apache.org/documentation/#upgrade
+    """
+    states = [hostvars[member["host"]].get("kafka_state") or {} for member in members]
+    made = min((state["release"] for state in states if state.get("release")), key=numbers, default=version)
+    if numbers(version) < numbers(made):
+        raise AnsibleFilterError(
+            f"this cluster was made with Kafka {made}, whose metadata Kafka {version} cannot read; deploy {made} or "
+            f"newer, or another cluster with {version}"
+        )
+    return made
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a release that its metadata depend on: (4, 3) of 4.3.0."""
+    return tuple(int(word) for word in re.findall(r"\d+", str(version))[:2])
+
+
 def kafka_plan(
-    hostvars: Mapping[str, Any], broker_hosts: Sequence[str], controller_hosts: Sequence[str] = ()
+    hostvars: Mapping[str, Any], broker_hosts: Sequence[str], controller_hosts: Sequence[str] = (), version: str = ""
 ) -> dict[str, Any]:
-    """Return `brokers`, `controllers` (members with id and address) and `roles` (host → process roles).
+    """Return `brokers`, `controllers` (members with id and address), `roles` (host → process roles) and `release`.
 
     Without controller hosts the first three brokers by node id are controllers too (the first one, where there are
     fewer than three). Once the quorum exists it stays what it is: brokers that join later are only brokers.
@@ -133,7 +154,14 @@ def kafka_plan(
     ids = {one["node_id"] for one in controllers}
     roles = {one["host"]: ["broker", "controller"] if one["node_id"] in ids else ["broker"] for one in brokers}
     roles |= {one["host"]: ["controller"] for one in isolated}
-    return {"brokers": brokers, "controllers": controllers, "quorum": sorted(quorum), "roles": roles}
+    release = release_of(members, hostvars, version)
+    return {
+        "brokers": brokers,
+        "controllers": controllers,
+        "quorum": sorted(quorum),
+        "roles": roles,
+        "release": release,
+    }
 
 
 def kafka_seen(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.daemon_host import home_and_shell, memory_mb, own_address
-from ansible.module_utils.kafka_meta import QUORUM_COMMENT, of_another, read_meta, read_properties, read_text
+from ansible.module_utils.kafka_meta import (
+    QUORUM_COMMENT,
+    RELEASE_COMMENT,
+    of_another,
+    read_meta,
+    read_properties,
+    read_text,
+)
 
 DOCUMENTATION = r"""
 module: kafka_state
@@ -16,8 +23,9 @@ description:
   - Sets the fact C(kafka_state) with C(memory_mb), the host's memory in MiB, C(address), from which it speaks to other
     networks, C(node_id), C(cluster_id) and C(directory_id) as formatted (empty where it is not), C(unformatted), the
     data directories that are not, C(quorum), the ids of the cluster's controllers as they were when the host was
-    first configured, C(broker), where its broker is advertised (empty where it is none), and C(user), home and shell
-    of the user that was asked for (empty where there is none).
+    first configured, C(release), with which Kafka the cluster was made (empty where that is not recorded), C(broker),
+    where its broker is advertised (empty where it is none), and C(user), home and shell of the user that was asked for
+    (empty where there is none).
   - Given the ids that the host should have, fails where its data has others, before anything is changed.
 options:
   cluster_id: {description: The cluster's id, type: str, default: ''}
@@ -28,12 +36,14 @@ options:
 """
 
 
+def recorded(text: str, comment: str) -> str:
+    """Return what a comment of the configuration records; '' where there is none."""
+    return next((line[len(comment) :].strip() for line in text.splitlines() if line.startswith(comment)), "")
+
+
 def recorded_quorum(text: str) -> list[int]:
     """Return the controllers' ids that the configuration records; [] where there is none."""
-    for line in text.splitlines():
-        if line.startswith(QUORUM_COMMENT):
-            return [int(word) for word in line[len(QUORUM_COMMENT) :].split(",") if word.strip()]
-    return []
+    return [int(word) for word in recorded(text, QUORUM_COMMENT).split(",") if word.strip()]
 
 
 def advertised_broker(text: str) -> str:
@@ -76,6 +86,7 @@ def main() -> None:
         "node_id": int(meta["node.id"]) if meta.get("node.id") else None,
         "directory_id": meta.get("directory.id", ""),
         "quorum": quorum,
+        "release": recorded(configuration, RELEASE_COMMENT),
         "broker": advertised_broker(configuration),
     }
     module.exit_json(changed=False, ansible_facts={"kafka_state": state})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 QUORUM_COMMENT = "# quorum.controllers="
+RELEASE_COMMENT = "# cluster.release="
 """In server.properties: ids of the controllers that the quorum began with. A host that joins later reads it."""
 
 
