@@ -23,7 +23,8 @@
       - {name: bootstrap servers, group: kafka, value: "{address}:9092"}
 
 An option has `type` (int, float, str, bool, path), `default` (without one it may be left out), `help`, `unit`, `min`,
-`max`, `choices`, and `var`: the variable that carries it to the playbook; without `var` it shapes the groups alone.
+`max`, `choices`, and `var`: the variable that carries it to the playbook; without `var` it shapes the groups alone. A
+`str` may have a `pattern` (a regular expression for all of it), and in `like` the words that say what it may be.
 Of a workload, an `int` with a default may have `within: kafka`: by default it is no more than the hosts of that group
 that run.
 """
@@ -68,14 +69,26 @@ class OptionFile(_File, frozen=True):
     max: int | float | None = None
     choices: list[Value] = field(default_factory=list)
     var: Annotated[str, matching(VARIABLE, "a variable's name: letters, digits and _")] | None = None
+    pattern: str | None = None
+    like: str = ""
     within: Annotated[str, matching(NAME, "a group's name: lower-case letters, digits and _")] | None = None
 
     def option(self, name: str) -> Option:
         """Return it as the option `name`."""
         default = float(self.default) if self.type == "float" and self.default is not None else self.default
-        choices = tuple(self.choices)
         return Option(
-            name, self.type, default, self.help, self.unit, self.min, self.max, choices, self.var, self.within
+            name,
+            self.type,
+            default,
+            self.help,
+            self.unit,
+            self.min,
+            self.max,
+            tuple(self.choices),
+            self.var,
+            self.pattern,
+            self.like,
+            self.within,
         )
 
     def __post_init__(self) -> None:
@@ -83,10 +96,12 @@ class OptionFile(_File, frozen=True):
             raise RefusedError("a path has neither default nor choices")
         if self.type in {"str", "bool", "path"} and (self.min is not None or self.max is not None):
             raise RefusedError(f"min and max are for numbers, and this is {self.type}")
+        if (self.pattern is None) != (not self.like) or (self.pattern is not None and self.type != "str"):
+            raise RefusedError("pattern and like go together, and are for text")
         if self.within is not None and (self.type != "int" or self.default is None):
             raise RefusedError("within is for a whole number with a default")
         kinds = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "path": (str,)}[self.type]
-        whole = Option("it", self.type, min=self.min, max=self.max)
+        whole = Option("it", self.type, min=self.min, max=self.max, pattern=self.pattern, like=self.like)
         for what, value, probe in (
             *(("choice", choice, whole) for choice in self.choices),
             ("default", self.default, replace(whole, choices=tuple(self.choices))),

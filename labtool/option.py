@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +31,8 @@ class Option:
     max: float | None = None
     choices: tuple[Value, ...] = ()
     var: str | None = None  # the extra variable that carries it to the playbook
+    pattern: str | None = None  # of a text, the whole of it; `like` says it in words
+    like: str = ""
     within: str | None = None  # the default is no more than the running hosts of this group
 
     @property
@@ -36,18 +40,27 @@ class Option:
         """How it is typed: --record-size for record_size."""
         return "--" + self.name.replace("_", "-")
 
+    def typed(self, value: Value) -> str:
+        """Return it with a value as it is typed: --brokers=3, --balancer, --no-balancer."""
+        if self.type == "bool":
+            return self.flag if value else "--no-" + self.flag.removeprefix("--")
+        return f"{self.flag}={shlex.quote(str(value))}"
+
     @property
     def allowed(self) -> str:
         """What it may be, in words."""
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
-        kind = {
-            "int": "a whole number",
-            "float": "a number",
-            "str": "text",
-            "bool": "true or false",
-            "path": "a file or folder that is there",
-        }[self.type]
+        kind = (
+            self.like
+            or {
+                "int": "a whole number",
+                "float": "a number",
+                "str": "text",
+                "bool": "true or false",
+                "path": "a file or folder that is there",
+            }[self.type]
+        )
         low, high = self.min, self.max
         if low is not None and high is not None:
             kind += f" from {number(low)} to {number(high)}"
@@ -74,7 +87,7 @@ class Option:
 
     def _converted(self, given: Any) -> Value:
         match self.type:
-            case "str" if isinstance(given, str):
+            case "str" if isinstance(given, str) and (self.pattern is None or re.fullmatch(self.pattern, given)):
                 return given
             case "path" if isinstance(given, str) and (path := Path(given).expanduser()).exists():
                 return str(path.absolute())

@@ -129,6 +129,11 @@ class Declared:
         )
         return tuple(spec for spec in specs if spec.count)
 
+    def counted_by(self) -> dict[str, str]:
+        """Return the groups of which one option alone says how many hosts they have, and that option's name."""
+        named = {group.name: group.count.removeprefix("{").removesuffix("}") for group in self._groups}
+        return {name: option for name, option in named.items() if option in self.options}
+
     def extra_vars(self, values: Mapping[str, Any]) -> dict[str, Value]:
         """Return the variables that carry `values` to the playbook, typed; what has no value sets none."""
         return {

@@ -211,6 +211,13 @@ def test_workloads_and_parsers(folder):
             None,
         ),
         ("default: 3, ", "default: 3, within: kafka, ", "options.brokers: within is for workloads", None),
+        ("  heap: {type: str, ", "  heap: {type: str, pattern: '[0-9]+g', ", "pattern and like go together", None),
+        (
+            'version: {type: str, default: "4.3.0", ',
+            'version: {type: str, default: "4.3.0", pattern: "[0-9]", like: a digit, ',
+            "options.version: the default '4.3.0' is not a digit",
+            None,
+        ),
         ("  tls: {type: bool, ", "  tls: {type: bool, within: kafka, ", "within is for a whole number", None),
         ("groups:", "groups: [", ":", None),
     ],
@@ -247,6 +254,28 @@ def test_what_labtool_ships_is_declared_well():
         values = declared.values()
         assert declared.groups(values) is not None
         assert all(option.help for option in declared.options.values()), declared.file
+
+
+@pytest.mark.parametrize(
+    ("stack", "option", "good", "bad"),
+    [
+        (
+            "kafka-cluster",
+            "version",
+            ["3.9.1", "4.0.0", "4.3.0", "10.0.0"],
+            ["3.8.1", "4.0", "", "../x", "4.3.0 "],
+        ),
+        ("spark-cluster", "version", ["3.5.9", "4.0.1", "4.3.0"], ["3.4.1", "2.4.8", "4.0", "latest"]),
+        ("front-cluster", "spark_version", ["4.0.1"], ["3.4.1"]),
+    ],
+)
+def test_a_release_that_cannot_be_is_refused_as_it_is_typed(stack, option, good, bad):
+    found = stacks.stack(stack)
+    for text in good:
+        assert found.values({option: text})[option] == text
+    for text in bad:
+        with pytest.raises(UsageError, match=r"is not a release as 4\.[03]\.[01], 3\.[59] or newer"):
+            found.values({option: text})
 
 
 def test_a_path_is_of_something_that_is_there(tmp_path, monkeypatch):

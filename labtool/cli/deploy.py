@@ -98,19 +98,27 @@ def wanted(
     instance_type: str | None,
     progress: Any,
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """Return the stack's options and groups: what was typed, else what it was deployed with, else the defaults."""
+    """Return the stack's options and groups: what was typed, else what it was deployed with, else the defaults.
+
+    A group never shrinks, and an option that would have it shrink is what the group has.
+    """
     from dataclasses import replace
 
     # What a newer labtool no longer has is no option any more.
     kept = {name: value for name, value in before.get(stack.name, {}).items() if name in stack.options}
     values = stack.values({**kept, **typed})
+    counts = {spec.name: spec.count for spec in stack.groups(values)}
+    for group, option in stack.counted_by().items():
+        has, count = len(lab.groups.get(group, ())), counts.get(group, 0)
+        if has > count:
+            values[option] = stack.options[option].type == "bool" or has
+            kept[option] = values[option]
+            hosts = f"{has} hosts and keeps them" if has > 1 else "a host and keeps it"
+            progress.line(f"group {group} has {hosts}: fewer ({count}) would lose what they hold")
+    again = [stack.options[name].typed(values[name]) for name in kept if typed.get(name) is None]
+    if again:
+        progress.line(f"as {stack.name} was deployed before: {' '.join(again)}")
     specs = stack.groups(values)
     if instance_type:
         specs = tuple(replace(spec, instance_type=instance_type) for spec in specs)
-    for spec in specs:
-        has = len(lab.groups.get(spec.name, ()))
-        if has > spec.count:
-            progress.line(
-                f"group {spec.name} has {has} hosts and keeps them: fewer ({spec.count}) would lose what they hold"
-            )
     return values, specs

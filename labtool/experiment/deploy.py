@@ -27,7 +27,7 @@ from labtool.topology import Lab
 STACK = "labtool:stack"
 TAG_VALUE_MOST = 256
 OPTIONS = "labtool:options"
-"""Tags of a stack's hosts: what was deployed, so that the next deploy keeps what it is not told to change."""
+"""Tags of a stack's hosts: what is deployed, so that the next deploy keeps what it is not told to change."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,22 @@ def remembered(session: Session, lab: str) -> dict[str, dict[str, Any]]:
 
 
 def remember(session: Session, lab: Lab, stack: Stack, values: Mapping[str, Any]) -> None:
-    """Write the stack and its options into the tags of its hosts.
-
-    Before the playbook runs: a deploy that was cut short is repeated with the options it had.
-    """
+    """Write the stack and its options into the tags of its hosts."""
     groups = {spec.name for spec in stack.groups(values)}
     ids = [host.instance_id for host in lab if host.group in groups]
-    # Only what is not the default: a tag's value ends at 256 characters.
+    text = to_remember(stack, values)
+    if ids:
+        with told_clearly(f"tagging the hosts of {stack.name}"):
+            session.ec2.create_tags(Resources=ids, Tags=tags.to_list({STACK: stack.name, OPTIONS: text}))
+
+
+def to_remember(stack: Stack, values: Mapping[str, Any]) -> str:
+    """Return the options that are not at their default, as JSON; `UsageError` where a tag cannot hold it."""
     told = {name: value for name, value in values.items() if value != stack.options[name].default}
     text = json.dumps(told, separators=(",", ":"))
     if len(text) > TAG_VALUE_MOST:
         raise UsageError(f"the options of {stack.name} make {len(text)} characters, a tag holds {TAG_VALUE_MOST}")
-    if ids and remembered(session, lab.name).get(stack.name) != told:
-        with told_clearly(f"tagging the hosts of {stack.name}"):
-            session.ec2.create_tags(Resources=ids, Tags=tags.to_list({STACK: stack.name, OPTIONS: text}))
+    return text
 
 
 def deploy(
@@ -87,10 +89,16 @@ def deploy(
     observers: Sequence[Observer],
     progress: Progress,
 ) -> Deployed:
-    """Run the stack's playbook, then the collectors'; `AnsibleError` says which host failed in which task."""
+    """Run the stack's playbook, then the collectors'; `AnsibleError` says which host failed in which task.
+
+    The options are remembered when all has gone well. Those of a first deploy are before: one that is cut short is
+    repeated with them.
+    """
     access = keys.access(session, lab.name)
     hosts = inventory.of_lab(lab, access)
-    remember(session, lab, stack, values)
+    before, now = remembered(session, lab.name).get(stack.name), json.loads(to_remember(stack, values))
+    if before is None:
+        remember(session, lab, stack, values)
     folder = log_folder(session, lab.name)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     timeline = TimelineWriter(folder / f"{stamp}-deploy.jsonl")
@@ -113,7 +121,10 @@ def deploy(
         name=f"deploy {stack.name}",
         status="ok" if result.ok else "failed",
     )
-    return Deployed(lab, stack, values, result.check())
+    deployed = Deployed(lab, stack, values, result.check())
+    if before not in (None, now):
+        remember(session, lab, stack, values)
+    return deployed
 
 
 def log_folder(session: Session, lab: str) -> Path:
