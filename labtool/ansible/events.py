@@ -5,6 +5,7 @@ ansible-runner's events: https://ansible-runner.readthedocs.io/en/stable/intro/#
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ Status = Literal["ok", "changed", "skipped", "failed", "unreachable", "ignored"]
 
 TAIL_LINES = 20
 _LINE_LENGTH = 500
+_OF_PLUGIN = re.compile(r"Finalization of task args for .*?: The \w+ plugin '[\w.]+' failed: ", re.DOTALL)
+"""What ansible-core puts before the words of a plugin that a task's arguments need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +207,7 @@ def _message(answer: Mapping[str, Any]) -> str:
     # ansible-core 2.19 puts these before every message.
     for prefix in ("Task failed: ", "Module failed: ", "Action failed: "):
         text = text.removeprefix(prefix)
+    text = _OF_PLUGIN.sub("", text)
     # mitogen tells of a connection that ended what ssh said last.
     text = text.removeprefix("EOF on stream; last 100 lines received:").strip()
     if text.startswith("Mitogen was disconnected from the remote environment"):

@@ -104,7 +104,8 @@ class PlayResult:
             shown.append(f"and {len(alike) - SHOWN_FAILURES} more")
         hosts = ", ".join(self.failed_hosts)
         good = len(self.hosts) - len(set(self.failed_hosts) & set(self.hosts))
-        rest = f"; the other {good} finished" if good > 1 else "; the other one finished" if good else ""
+        # They may have been left where they were: a task that is run once fails for all.
+        rest = f"; nothing failed on the other {good if good > 1 else 'one'}" if good else ""
         if any(failure.unreachable for failure in self.failures):
             hint = f"`labtool status` shows whether they run; running the command again goes on from there\n  {hint}"
         return AnsibleError("\n".join([f"{name} failed on {hosts}{rest}", *shown]), hint)

@@ -141,6 +141,13 @@ def test_details_may_be_absent():
             },
             "the connection was lost while the task ran (the respondent Context has disconnected)",
         ),
+        (
+            {
+                "msg": "Task failed: Finalization of task args for 'ansible.builtin.set_fact' failed: Error while "
+                "resolving value for 'kafka_plan': The filter plugin 'kafka_plan' failed: kafka-1 has no kafka_node_id"
+            },
+            "kafka-1 has no kafka_node_id",
+        ),
         ({}, ""),
     ],
 )

@@ -46,7 +46,7 @@ def result(**changes) -> PlayResult:
 
 
 def test_the_cause_is_what_the_program_said_last():
-    assert result().cause == "kafka-cluster failed on kafka-1; the other 2 finished: no heap"
+    assert result().cause == "kafka-cluster failed on kafka-1; nothing failed on the other 2: no heap"
     said = Failure("a", "Drive", "exit code 1: /usr/bin/python3 drive.py", "a note\nclass X is not in app.jar")
     assert result(failures=(said,)).cause.endswith(": class X is not in app.jar")
     assert result(status="ok").cause == ""
@@ -89,7 +89,7 @@ def test_without_a_recap_everything_counts():
 def test_the_error_names_host_task_message_output_and_log():
     error = result().error()
     assert error.message.splitlines() == [
-        "kafka-cluster failed on kafka-1; the other 2 finished",
+        "kafka-cluster failed on kafka-1; nothing failed on the other 2",
         "kafka-1 failed in [kafka : Start]: no heap",
         "    last line",
     ]

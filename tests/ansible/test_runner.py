@@ -155,7 +155,7 @@ def test_a_failure_says_where_what_and_how_it_ended(playbook, tmp_path):
         result.check()
     message = error.value.message
     assert message.startswith(
-        "site failed on web-1; the other one finished\nweb-1 failed in [Start the broker]: exit code 7:"
+        "site failed on web-1; nothing failed on the other one\nweb-1 failed in [Start the broker]: exit code 7:"
     )
     assert "line 30" in message
     assert "no heap" in message
