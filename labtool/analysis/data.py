@@ -112,6 +112,7 @@ class ClientSummary:
     p95: float | None
     p99: float | None
     p999: float | None
+    failure: str = ""  # how it failed, as "killed by signal 9 (SIGKILL)"; '' where it did not
 
     @property
     def host(self) -> str:

@@ -287,6 +287,7 @@ def _summaries(reader: Reader, since: float) -> tuple[ClientSummary, ...]:
             p95=row["p95_ms"],
             p99=row["p99_ms"],
             p999=row["p999_ms"],
+            failure=row["failure"] or "",
         )
         for row in records({name: values for name, values in rows.items() if name not in ("start", "end")})
     )

@@ -129,6 +129,12 @@ def _of_load(data: RunData, load: Load, clause: str, said: dict[str, Finding]) -
             f"{who} can carry{tail}."
         )
         return Verdict("refused", "Load hosts at limit", sentence)
+    if load.died:
+        sentence = (
+            f"The load fell short, {gap}, and {len(load.died)} of {fmt.plural(len(load.names), load.role)} failed: "
+            f"this says nothing about what the {who} can carry{tail}."
+        )
+        return Verdict("refused", "Clients failed", sentence)
     if not clearly_short(load):
         sentence = f"Whether the {who} kept up cannot be said: {gap}, with {offered} inside the interval{tail}."
         return Verdict("refused", "Too close to call", sentence)
@@ -315,7 +321,9 @@ def _errors(load: Load) -> Headline:
     if load.errors is None:
         return Headline("errors", "Errors", fmt.UNKNOWN, "", "the tool does not say", None, "load")
     of = f"of {fmt.count(load.operations)} {load.noun}" if load.operations else f"{load.noun} that failed"
-    severity: Severity = "problem" if load.errors else "ok"
+    severity: Severity = "problem" if load.errors else "note" if load.died else "ok"
+    if load.died:
+        of += f" that were told of; {fmt.plural(len(load.died), load.role)} failed"
     return Headline("errors", "Errors", fmt.count(load.errors), "", of, load.errors, "load", severity)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,9 @@ DIP = 0.10
 """An interval this share below the offered rate is a dip."""
 TOGETHER_S = 10.0
 """Clients that start and end within this many seconds of each other did so together."""
+MEMORY_FULL = 0.90
+"""From this share of a host's memory on a client that was killed was killed for want of it, as far as one can tell."""
+OUT_OF_MEMORY = re.compile(r"out of memory|oom-kill|oom_kill|invoked oom", re.IGNORECASE)
 FEWEST_INTERVALS = 10
 """With fewer intervals no interval of confidence is stated (see statistics.batch_means)."""
 
@@ -52,6 +56,7 @@ class Load:
     early: tuple[str, ...]  # clients that ended long before the others
     asked: Series | None = None  # offered by all at each interval's end, where it changes; else `offered` says it all
     closed: bool = False  # True where each next operation waited for the answer to the last
+    died: tuple[str, ...] = ()  # clients that failed: what they did since they last told of it is not known
 
     @property
     def ratio(self) -> float | None:
@@ -79,14 +84,16 @@ def noun_of(role: str) -> str:
 
 def driving_role(data: RunData) -> str | None:
     """Return the role whose rate is the run's rate; None where no client left a number."""
-    roles = {client.role for client in data.clients} | {summary.role for summary in data.summaries}
+    roles = {client.role for client in data.clients}
+    roles |= {summary.role for summary in data.summaries if summary.rate is not None or summary.operations}
     return next((role for role in DRIVERS if role in roles), min(roles, default=None))
 
 
 def load_of(data: RunData, role: str) -> Load:
     """Return what the clients of `role` were asked to do and did, in the workload's own word for it."""
     load = _load_of(data, role)
-    return replace(load, noun=data.record.operations or load.noun)
+    died = tuple(summary.name for summary in data.summaries if summary.role == role and summary.failure)
+    return replace(load, noun=data.record.operations or load.noun, died=died)
 
 
 def _load_of(data: RunData, role: str) -> Load:
@@ -220,15 +227,15 @@ def dips(load: Load) -> list[tuple[float, float, float]]:
 
 
 def findings(data: RunData) -> list[Finding]:
-    """Return what is to be said of load and errors; nothing where no client left a number."""
+    """Return what is to be said of load, errors and clients that failed; of load only where a client left a number."""
     role = driving_role(data)
     if role is None:
-        return []
+        return _failed(data)
     load = load_of(data, role)
     errors = _errors(load) if data.requests is None else failures.findings(data.requests)
     # A search goes where the rate no longer holds: that is its answer, and no shortfall.
     rates = search.findings(data) or _rate(load, batched=data.stream is not None)
-    found = [*rates, *rounds.findings(data, role), *_stopped_early(data, load), *errors]
+    found = [*rates, *rounds.findings(data, role), *_failed(data), *_stopped_early(data, load), *errors]
     consumers = "consumer" if role != "consumer" and any(c.role == "consumer" for c in data.clients) else None
     if consumers:
         copies = int(data.record.workload_options.get("subscriptions") or 1)
@@ -311,6 +318,48 @@ def _dips(load: Load, ratio: float) -> list[Finding]:
     ]
 
 
+def _failed(data: RunData) -> list[Finding]:
+    """Name the clients that failed, and why; what was asked of them is in the offered rate."""
+    said = []
+    how: dict[tuple[str, str], list[ClientSummary]] = {}
+    for summary in data.summaries:
+        if summary.failure:
+            how.setdefault((summary.role, summary.failure), []).append(summary)
+    for number, ((role, failure), them) in enumerate(how.items(), 1):
+        everyone = sum(summary.role == role for summary in data.summaries)
+        who = f"{len(them)} of {fmt.plural(everyone, role)} failed" if everyone > 1 else f"The {role} failed"
+        sentence = (
+            f"{who}: {fmt.listed([one.name for one in them])} {_verb(failure, len(them))}{failure}"
+            f"{_memory_of(data, them) if 'SIGKILL' in failure else ''}."
+        )
+        if offered := _total(one.offered for one in them):
+            sentence += f" Of the offered rate {fmt.rate(offered, noun_of(role))} were asked of {_them(them)}."
+        evidence = {"failed": len(them), "clients": everyone}
+        host = them[0].host if len({one.host for one in them}) == 1 else ""
+        said.append(Finding(f"load.failed.{number}", "load", "problem", sentence, "", evidence, "load", host))
+    return said
+
+
+def _verb(failure: str, number: int) -> str:
+    return "" if not failure.startswith("killed") else "were " if number > 1 else "was "
+
+
+def _them(clients: list[ClientSummary]) -> str:
+    return "them" if len(clients) > 1 else "it"
+
+
+def _memory_of(data: RunData, clients: list[ClientSummary]) -> str:
+    """Say what is known of the memory of the hosts whose clients were killed."""
+    known = []
+    for host in dict.fromkeys(client.host for client in clients):
+        memory = data.signal(host, "memory").v
+        if any(one.host == host and OUT_OF_MEMORY.search(one.message) for one in data.messages):
+            known.append(f"the kernel of {host} ran out of memory")
+        elif len(memory) and (most := float(np.nanmax(memory))) >= MEMORY_FULL:
+            known.append(f"the memory of {host} was up to {fmt.percent(most)} full")
+    return f"; {fmt.listed(known)}" if known else ", as the kernel does when memory is full"
+
+
 def _stopped_early(data: RunData, load: Load) -> list[Finding]:
     found = []
     if load.early:
@@ -342,6 +391,12 @@ def _errors(load: Load) -> list[Finding]:
     if load.errors:
         sentence = f"{fmt.count(load.errors)} of {all_of} failed."
         return [Finding("load.errors", "load", "problem", sentence, evidence=evidence, figure="load")]
+    if load.died:
+        sentence = (
+            f"None of the {all_of} that the {load.role}s told of failed; what became of the last ones of "
+            f"{fmt.listed(load.died)} is not known."
+        )
+        return [Finding("load.errors", "load", "note", sentence, evidence=evidence, figure="load")]
     sentence = f"None of the {all_of} failed."
     return [Finding("load.errors", "load", "ok", sentence, evidence=evidence, figure="load")]
 

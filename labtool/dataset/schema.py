@@ -83,7 +83,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "workload_summary": (
         Column("client", "string", "host/instance"),
         Column("role", "string", "producer, consumer or client"),
-        Column("start", "timestamp", "first operation"),
+        Column("start", "timestamp", "first operation; null, like the rate, where it told of none"),
         Column("end", "timestamp", "last operation"),
         Column("operations", "int64", ""),
         Column("errors", "int64", ""),
@@ -96,6 +96,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("p95_ms", "double", ""),
         Column("p99_ms", "double", ""),
         Column("p999_ms", "double", ""),
+        Column("failure", "string", "how it failed, as killed by signal 9 (SIGKILL); '' where it did not"),
     ),
     "workload_counts": (
         Column("what", "string", "what is counted, as records"),

@@ -7,7 +7,8 @@ time it came, in microseconds since 1970 by the load host's clock. Where this mu
   not in it, so percentiles are too good when the achieved rate falls short of the offered one.
 - Its `MB/sec` and the consumer's are of 1,048,576 bytes, and of record values only.
 - A summary is the tool's steady-state one where it printed one (the warm-up left out), else its summary, else, when
-  it was ended before it printed any, what the intervals add up to, without percentiles.
+  it was ended before it printed any, what the intervals add up to, without percentiles. A client without intervals has
+  a summary too, so that what was asked of it counts and why it ended is told.
 - The consumer tool prints an interval only when a later record comes, and no total when it is ended: the last records
   it read may be missing from its counts.
 
@@ -25,6 +26,7 @@ Files of OpenMessaging Benchmark become options here (`settle`), and the run's t
 import json
 import math
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ from labtool import openmessaging
 from labtool.dataset import openmessaging as as_result
 from labtool.dataset.requests import encoded
 from labtool.dataset.run import RunRecord
+from labtool.dataset.schema import TABLES
 from labtool.errors import DataError
 
 MIB = 1 << 20
@@ -74,6 +77,11 @@ class Client:
         rate = self.parameters.get("offered_rate")
         return None if rate is None else float(rate)
 
+    @property
+    def failure(self) -> str:
+        """How it failed; '' where it did not."""
+        return failure(self.parameters)
+
 
 def parse(raw: Path, run: dict[str, Any]) -> Rows:
     """Return the tables' rows; `DataError` names the file and the line that no tool of ours prints."""
@@ -99,8 +107,8 @@ def parse(raw: Path, run: dict[str, Any]) -> Rows:
         else:
             raise DataError(f"{file}: role is {role!r}, expected producer, consumer or worker")
         intervals += client.intervals
-        if client.intervals:
-            summaries.append(summarise(client))
+        if role != "worker":
+            summaries.append(summarise(client) if client.intervals else silent(client))
     tables = {
         "workload_intervals": intervals,
         "workload_summary": summaries,
@@ -119,6 +127,19 @@ def read_client(file: Path) -> Client:
     failed = [at for at, line in stamped(file.with_suffix(".err")) if FAILED_SEND.match(line)]
     lines = list(stamped(file.with_suffix(".out")))
     return Client(f"{file.parent.name}/{file.stem}", parameters, lines, failed, file.with_suffix(".out"))
+
+
+def failure(parameters: dict[str, Any]) -> str:
+    """Return how a client ended that neither did all it was to do nor was told to end; '' for any other."""
+    code = parameters.get("exit_code")
+    if not code or parameters.get("stopped"):
+        return ""
+    if code < 0:
+        try:
+            return f"killed by signal {-code} ({signal.Signals(-code).name})"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"ended with exit code {code}"
 
 
 def stamped(file: Path) -> Iterator[tuple[float, str]]:
@@ -253,6 +274,7 @@ def summarise(client: Client) -> dict[str, Any]:
         "p95_ms": None,
         "p99_ms": None,
         "p999_ms": None,
+        "failure": client.failure,
     }
     if client.summary is not None:
         found = client.summary
@@ -273,6 +295,19 @@ def summarise(client: Client) -> dict[str, Any]:
             "p999_ms": float(found[10]),
         }
     return row
+
+
+def silent(client: Client) -> dict[str, Any]:
+    """Return the row of a client that told of no record: it has no times, and no part in the window."""
+    columns = (column.name for column in TABLES["workload_summary"])
+    return dict.fromkeys(columns) | {
+        "client": client.name,
+        "role": client.parameters["role"],
+        "operations": 0,
+        "errors": len(client.failed),
+        "offered_rate": client.offered,
+        "failure": client.failure,
+    }
 
 
 def settle(typed: dict[str, Any], minutes: float | None) -> openmessaging.Asked:
@@ -408,8 +443,17 @@ class Worker:
                     "rate": sum(line.said[count] for line in timed) / seconds,
                     "bytes_rate": sum(line.said[size] for line in timed) / seconds,
                     **stated(counted, measure, p50_ms=0.5, p95_ms=0.95, p99_ms=0.99, p999_ms=0.999),
+                    "failure": failure(self.parameters),
                 }
             )
+        if failure(self.parameters):
+            told = {row["role"] for row in found}
+            for role, *_ in CLIENTS:
+                if self.has(role) and role not in told:
+                    parameters = {**self.parameters, "role": role, "offered_rate": self.rate}
+                    if role == "consumer":
+                        parameters["offered_rate"] = None
+                    found.append(silent(Client(f"{self.host}/{role}s", parameters, [], [], Path())))
         return found
 
     def latencies(self) -> list[dict[str, Any]]:

@@ -124,3 +124,12 @@ def test_a_full_machine_is_named_instead_of_a_hosts_own_resource():
     assert said(record=full).verdict.sentence == (
         "The brokers kept up with 10,000 records/s; the machine under the hosts was itself full for 99 % of the window."
     )
+
+
+def test_clients_that_failed_leave_nothing_to_say_of_the_brokers():
+    dead = summary(name="load-0/producer-2", rate=None, operations=0.0, failure="killed by signal 9 (SIGKILL)")
+    found = said(summaries=(summary(), dead))
+    assert (found.verdict.severity, found.verdict.label) == ("refused", "Clients failed")
+    assert "1 of 2 producers failed: this says nothing about what the brokers can carry" in found.verdict.sentence
+    errors = next(headline for headline in found.headlines if headline.id == "errors")
+    assert errors.severity == "note" and errors.bound.endswith("that were told of; 1 producer failed")

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
-from small_run import client, record, run_data, summary
+from small_run import client, flat, record, run_data, summary
 
 from labtool.analysis import workload
+from labtool.analysis.data import LogMessage
 from labtool.analysis.rates import total_rate
 from labtool.analysis.workload import dips, load_of
 
@@ -165,3 +166,38 @@ def test_a_tenth_below_is_a_shortfall_however_unsteady():
     data = run_data(clients=(client(rates),))
     assert load_of(data, "producer").interval.high > 10_000
     assert found(data)["load.rate"].severity == "problem"
+
+
+def killed(name, **more):
+    nothing = dict.fromkeys(("start", "end", "rate", "bytes_rate", "p50", "p95", "p99", "p999", "latency_max"))
+    return summary(name, operations=0.0, failure="killed by signal 9 (SIGKILL)", **nothing, **more)
+
+
+def test_what_was_asked_of_producers_that_were_killed_is_offered():
+    data = run_data(summaries=(summary(), killed("load-0/producer-2"), killed("load-0/producer-3", offered=500.0)))
+    load = load_of(data, "producer")
+    assert (load.offered, load.achieved) == (20_500.0, pytest.approx(10_000.0))
+    assert load.died == ("load-0/producer-2", "load-0/producer-3")
+    assert found(data)["load.failed.1"].sentence == (
+        "2 of 3 producers failed: load-0/producer-2 and load-0/producer-3 were killed by signal 9 (SIGKILL), as the "
+        "kernel does when memory is full. Of the offered rate 10,500 records/s were asked of them."
+    )
+    assert found(data)["load.errors"].severity == "note"
+    assert "what became of the last ones of load-0/producer-2" in found(data)["load.errors"].sentence
+
+
+def test_the_memory_of_the_host_whose_client_was_killed_is_named():
+    signals = {**run_data().signals, "load-0": {"cpu": flat(0.3), "memory": flat(0.97)}}
+    data = run_data(summaries=(summary(), killed("load-0/producer-2")), signals=signals)
+    assert "(SIGKILL); the memory of load-0 was up to 97 % full." in found(data)["load.failed.1"].sentence
+    message = LogMessage("load-0", "kernel", "error", "Out of memory: Killed process 7 (java)", 1, 3.0)
+    data = replace(data, messages=(message,))
+    assert "(SIGKILL); the kernel of load-0 ran out of memory." in found(data)["load.failed.1"].sentence
+
+
+def test_clients_that_told_of_nothing_are_no_load_but_why_they_ended_is_said():
+    failed = replace(killed("load-0/producer-1"), failure="ended with exit code 1")
+    data = run_data(clients=(), summaries=(failed,))
+    assert workload.driving_role(data) is None
+    assert list(found(data)) == ["load.failed.1"]
+    assert found(data)["load.failed.1"].sentence.startswith("The producer failed: load-0/producer-1 ended with exit")

@@ -167,3 +167,11 @@ def test_clients_of_several_hosts_start_together(plan):
     at = time.time() + 0.5
     driver.drive(plan(consumers=0, producers=1, start_at=at))
     assert json.loads((plan().output / "producer-1.json").read_text())["started_us"] / 1e6 >= at
+
+
+def test_a_client_that_was_killed_is_told_in_words(plan, tmp_path):
+    made = plan(producers=1, consumers=0)
+    (tmp_path / "kafka-tool").write_text("#!/bin/sh\nkill -9 $$\n")
+    assert driver.drive(made) == 1
+    assert driver.failures(made) == ["producer-1 was killed (SIGKILL), as the kernel does when memory is full"]
+    assert driver.ending(-15) == "was killed by signal 15"

@@ -173,3 +173,32 @@ def test_cut_parameters_are_named(newest):
 
 def test_a_run_without_the_workload(tmp_path):
     assert parse(tmp_path) == {}
+
+
+def test_a_client_that_was_killed_before_its_first_record_is_told(newest):
+    for name, ended in (("producer-1", {"exit_code": -9, "stopped": False}), ("consumer-1", {"exit_code": -9})):
+        path = newest / f"kafka-throughput/load-0/{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"stopped": False} | ended))
+        path.with_suffix(".out").write_text("")
+    tables = parse(newest)
+    assert {row["client"] for row in tables["workload_intervals"]} == {"load-0/producer-2"}
+    (dead,) = of(tables["workload_summary"], "load-0/producer-1")
+    assert set(dead) == {column.name for column in TABLES["workload_summary"]}
+    assert (dead["failure"], dead["offered_rate"]) == ("killed by signal 9 (SIGKILL)", 5000)
+    assert dead["start"] is dead["rate"] is None, "it takes no part in the window"
+    assert of(tables["workload_summary"], "load-0/consumer-1")[0]["failure"] == dead["failure"]
+    assert of(tables["workload_summary"], "load-0/producer-2")[0]["failure"] == ""
+
+
+@pytest.mark.parametrize(
+    ("ended", "failure"),
+    [
+        ({"exit_code": 143, "stopped": True}, ""),
+        ({"exit_code": 3, "stopped": False}, "ended with exit code 3"),
+        ({"exit_code": -15, "stopped": False}, "killed by signal 15 (SIGTERM)"),
+    ],
+)
+def test_only_a_client_that_was_not_told_to_end_has_failed(newest, ended, failure):
+    path = newest / "kafka-throughput/load-0/producer-1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | ended))
+    assert of(parse(newest)["workload_summary"], "load-0/producer-1")[0]["failure"] == failure

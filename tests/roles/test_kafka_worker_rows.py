@@ -156,3 +156,13 @@ def test_the_result_is_named_by_the_files_and_has_what_charts_need(raw, tmp_path
         "name: Mine\ndriverClass: io.openmessaging.benchmark.driver.kafka.KafkaBenchmarkDriver\nreplicationFactor: 1\n"
     )
     assert parsers.results(PARSER, run)["RESULT.json"]["driver"] == "Mine"
+
+
+def test_a_worker_that_was_killed_before_its_first_line_is_told(raw):
+    folder = raw / "kafka-throughput/load-0"
+    (folder / "worker.json").write_text(json.dumps(KNOWN | {"exit_code": -9, "stopped": False}))
+    (folder / "worker.jsonl").write_text("")
+    producers, consumers = parsers.workload(PARSER, raw, {})["workload_summary"]
+    assert (producers["client"], producers["offered_rate"]) == ("load-0/producers", 100)
+    assert (consumers["client"], consumers["offered_rate"]) == ("load-0/consumers", None)
+    assert producers["failure"] == consumers["failure"] == "killed by signal 9 (SIGKILL)"

@@ -235,6 +235,13 @@ def end(plan: Plan, started: list[Client]) -> list[int]:
     return [finish(plan, client, deadline, stopped=client in running) for client in started]
 
 
+def ending(code: int) -> str:
+    """Say how a process ended."""
+    if code == -signal.SIGKILL:
+        return "was killed (SIGKILL), as the kernel does when memory is full"
+    return f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+
+
 def failures(plan: Plan) -> list[str]:
     """Return a sentence for each client that failed."""
     told = []
@@ -243,10 +250,8 @@ def failures(plan: Plan) -> list[str]:
         if client.get("exit_code") and not client.get("stopped"):
             errors = path.with_suffix(".err")
             lines = errors.read_text(errors="replace").splitlines() if errors.exists() else []
-            told.append(
-                f"{client['client']} ended with {client['exit_code']}: "
-                + " | ".join(line.partition(" ")[2] for line in lines[:3])
-            )
+            words = " | ".join(line.partition(" ")[2] for line in lines[:3])
+            told.append(f"{client['client']} {ending(client['exit_code'])}" + (f": {words}" if words else ""))
     return told
 
 
