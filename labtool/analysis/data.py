@@ -377,6 +377,14 @@ class RunData:
         start, end = self.measured
         return end - start
 
+    @property
+    def unacknowledged(self) -> bool:
+        """True where producers asked for no answer: they know neither what failed nor when a record arrived.
+
+        Where a streaming query reads the records, its results tell what arrived.
+        """
+        return self.stream is None and str(self.record.workload_options.get("acks")) == "0"
+
     def signal(self, host: str, name: str, *, measured: bool = False) -> Series:
         """Return a host's signal, over the window or its measured part only; empty where there is none."""
         found = self.signals.get(host, {}).get(name, EMPTY)

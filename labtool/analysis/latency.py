@@ -62,7 +62,7 @@ def whole_milliseconds(found: Iterable[Percentile]) -> bool:
 def findings(data: RunData, load: Load, felt: Felt | None = None) -> list[Finding]:
     """Return what is to be said of latency; `felt` is what single requests took, where the clients left them."""
     if data.requests is not None:
-        return requests.findings(data, load, felt)
+        return requests.findings(data, load, felt) + _without_answer(data, load)
     found: list[Finding] = []
     known = {percentile.name: percentile for percentile in percentiles(data, load.role)}
     median, tail = known.get("p50"), known.get("p99")
@@ -83,7 +83,7 @@ def findings(data: RunData, load: Load, felt: Felt | None = None) -> list[Findin
         found += _warmup_in_percentiles(data, load)
     found += _highest(data, load)
     if median or any(np.isfinite(c.latency_avg).any() for c in data.clients if c.role == load.role):
-        found += _what_is_measured(data, load)
+        found += _what_is_measured(data, load) + _without_answer(data, load)
     elif load.names:
         sentence = f"The {load.role}s measure no latency, so nothing is said about it."
         found.append(Finding("latency.none", "latency", "refused", sentence))
@@ -147,6 +147,17 @@ def _highest(data: RunData, load: Load) -> list[Finding]:
             window,
         )
     ]
+
+
+def _without_answer(data: RunData, load: Load) -> list[Finding]:
+    if not data.unacknowledged or load.role == "consumer":
+        return []
+    sentence = (
+        f"With acks=0 the {load.role}s wait for no broker: {load.noun} count as done once they are handed to the "
+        "network, so no latency holds an acknowledgement, and none says when, or whether, a record was stored."
+    )
+    brief = "With acks=0 no latency holds an acknowledgement: it says nothing of when, or whether, a record was stored."
+    return [Finding("latency.acks", "trust", "warning", sentence, figure="percentiles", brief=brief)]
 
 
 def _what_is_measured(data: RunData, load: Load) -> list[Finding]:

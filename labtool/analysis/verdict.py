@@ -210,7 +210,8 @@ def headlines(
     else:
         felt_as = _percentiles(data, load) if data.requests is None else _of_requests(felt)
         sought = search.answer(data.steps)
-        shown = [*(_rates(load) if sought is None else _limits(sought, load.noun)), *felt_as, _errors(load)]
+        rates = _rates(load) if sought is None else _limits(sought, load.noun)
+        shown = [*rates, *felt_as, _errors(load, blind=data.unacknowledged)]
     top = busiest(found)
     if top is not None:
         bound = (
@@ -317,9 +318,10 @@ def _of_requests(felt: Felt | None) -> list[Headline]:
     return shown
 
 
-def _errors(load: Load) -> Headline:
+def _errors(load: Load, *, blind: bool) -> Headline:
     if load.errors is None:
-        return Headline("errors", "Errors", fmt.UNKNOWN, "", "the tool does not say", None, "load")
+        why = "acks=0: no broker answers" if blind else "the tool does not say"
+        return Headline("errors", "Errors", fmt.UNKNOWN, "", why, None, "load")
     of = f"of {fmt.count(load.operations)} {load.noun}" if load.operations else f"{load.noun} that failed"
     severity: Severity = "problem" if load.errors else "note" if load.died else "ok"
     if load.died:

@@ -93,7 +93,10 @@ def load_of(data: RunData, role: str) -> Load:
     """Return what the clients of `role` were asked to do and did, in the workload's own word for it."""
     load = _load_of(data, role)
     died = tuple(summary.name for summary in data.summaries if summary.role == role and summary.failure)
-    return replace(load, noun=data.record.operations or load.noun, died=died)
+    # With acks=0 those that were seen are a part of them, and none seen is no zero.
+    seen = sum(summary.errors or 0.0 for summary in data.summaries if summary.role == role) or None
+    errors = seen if data.unacknowledged and role != "consumer" else load.errors
+    return replace(load, noun=data.record.operations or load.noun, died=died, errors=errors)
 
 
 def _load_of(data: RunData, role: str) -> Load:
@@ -232,7 +235,8 @@ def findings(data: RunData) -> list[Finding]:
     if role is None:
         return _failed(data)
     load = load_of(data, role)
-    errors = _errors(load) if data.requests is None else failures.findings(data.requests)
+    blind = data.unacknowledged and role != "consumer"
+    errors = _errors(load, blind=blind) if data.requests is None or blind else failures.findings(data.requests)
     # A search goes where the rate no longer holds: that is its answer, and no shortfall.
     rates = search.findings(data) or _rate(load, batched=data.stream is not None)
     found = [*rates, *rounds.findings(data, role), *_failed(data), *_stopped_early(data, load), *errors]
@@ -382,14 +386,19 @@ def _stopped_early(data: RunData, load: Load) -> list[Finding]:
     return found
 
 
-def _errors(load: Load) -> list[Finding]:
+def _errors(load: Load, *, blind: bool = False) -> list[Finding]:
     evidence = {"errors": load.errors, "operations": load.operations}
     if load.errors is None:
         sentence = f"The {load.role}s do not say how many operations failed."
+        if blind:
+            sentence = (
+                f"With acks=0 no broker answers, so the {load.role}s do not learn which of the {load.noun} were lost: "
+                "nothing is said about failures."
+            )
         return [Finding("load.errors", "load", "refused", sentence, evidence=evidence, figure="load")]
     all_of = f"{fmt.count(load.operations)} {load.noun}" if load.operations else load.noun
     if load.errors:
-        sentence = f"{fmt.count(load.errors)} of {all_of} failed."
+        sentence = f"{'At least ' if blind else ''}{fmt.count(load.errors)} of {all_of} failed."
         return [Finding("load.errors", "load", "problem", sentence, evidence=evidence, figure="load")]
     if load.died:
         sentence = (

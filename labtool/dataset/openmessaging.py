@@ -55,7 +55,7 @@ def result(
     found = _about(record, workload, driver)
     found |= {
         "publishRate": [_done(rows["producer"], *period) / _length(period) for period in periods],
-        "publishErrorRate": [_done(rows["producer"], *period, of="errors") / _length(period) for period in periods],
+        "publishErrorRate": _error_rates(rows["producer"], periods),
         "consumeRate": [_done(rows["consumer"], *period) / _length(period) for period in periods],
         "backlog": _backlog(record, rows, periods) if singles else [],
     }
@@ -91,6 +91,13 @@ def _share(row: Row, start: float, end: float) -> float:
 def _done(rows: list[Row], start: float, end: float, of: str = "") -> float:
     """Return how many operations were done then, or what else is counted in each row's interval."""
     return sum(_share(row, start, end) * float(row[of] if of else row["rate"] * row["duration_s"]) for row in rows)
+
+
+def _error_rates(producers: list[Row], periods: list[Period]) -> list[float]:
+    """Return failed sends a second; nothing where the producers cannot know of all of them."""
+    if any(row["errors"] is None for row in producers):
+        return []
+    return [_done(producers, *period, of="errors") / _length(period) for period in periods]
 
 
 def _about(record: RunRecord, workload: str, driver: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("p50_ms", "double", "null where the tool prints none per interval"),
         Column("p90_ms", "double", ""),
         Column("p99_ms", "double", ""),
-        Column("errors", "int64", "failed operations in the interval"),
+        Column("errors", "int64", "failed operations in the interval; null where it cannot know"),
     ),
     "workload_summary": (
         Column("client", "string", "host/instance"),
@@ -86,7 +86,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("start", "timestamp", "first operation; null, like the rate, where it told of none"),
         Column("end", "timestamp", "last operation"),
         Column("operations", "int64", ""),
-        Column("errors", "int64", ""),
+        Column("errors", "int64", "null where it cannot know, as a producer with acks=0"),
         Column("offered_rate", "double", "operations/s; null where nothing was asked"),
         Column("rate", "double", "operations/s achieved over the whole"),
         Column("bytes_rate", "double", "bytes/s achieved"),

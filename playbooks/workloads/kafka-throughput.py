@@ -39,7 +39,7 @@ from labtool.dataset import openmessaging as as_result
 from labtool.dataset.requests import encoded
 from labtool.dataset.run import RunRecord
 from labtool.dataset.schema import TABLES
-from labtool.errors import DataError
+from labtool.errors import DataError, UsageError
 
 MIB = 1 << 20
 PRECISE_RATE = 50.0
@@ -76,6 +76,11 @@ class Client:
         """Records/s it was asked for; None where nothing was asked."""
         rate = self.parameters.get("offered_rate")
         return None if rate is None else float(rate)
+
+    @property
+    def errors(self) -> int | None:
+        """Failed sends; None where no broker was to answer, so that it cannot know."""
+        return known(len(self.failed), self.parameters) if self.parameters["role"] == "producer" else 0
 
     @property
     def failure(self) -> str:
@@ -129,6 +134,11 @@ def read_client(file: Path) -> Client:
     return Client(f"{file.parent.name}/{file.stem}", parameters, lines, failed, file.with_suffix(".out"))
 
 
+def known(errors: int, parameters: dict[str, Any]) -> int | None:
+    """Return a producer's errors; None where it saw none because no broker was to answer."""
+    return errors or None if str(parameters["acks"]) == "0" else errors
+
+
 def failure(parameters: dict[str, Any]) -> str:
     """Return how a client ended that neither did all it was to do nor was told to end; '' for any other."""
     code = parameters.get("exit_code")
@@ -173,7 +183,7 @@ def read_producer(client: Client) -> None:
                     "bytes_rate": count / seconds * client.parameters["record_size"],
                     "latency_avg_ms": float(match[5]),
                     "latency_max_ms": float(match[6]),
-                    "errors": errors,
+                    "errors": known(errors, client.parameters),
                 }
             )
             before = at
@@ -264,7 +274,7 @@ def summarise(client: Client) -> dict[str, Any]:
         "start": start,
         "end": end,
         "operations": round(sum(counts)),
-        "errors": len(client.failed),
+        "errors": client.errors,
         "offered_rate": client.offered,
         "rate": sum(counts) / seconds,
         "bytes_rate": sum(one["bytes_rate"] * one["duration_s"] for one in client.intervals) / seconds,
@@ -304,7 +314,7 @@ def silent(client: Client) -> dict[str, Any]:
         "client": client.name,
         "role": client.parameters["role"],
         "operations": 0,
-        "errors": len(client.failed),
+        "errors": client.errors,
         "offered_rate": client.offered,
         "failure": client.failure,
     }
@@ -315,9 +325,23 @@ def settle(typed: dict[str, Any], minutes: float | None) -> openmessaging.Asked:
     return openmessaging.asked(typed, minutes)
 
 
+EXAMPLES = {"properties": "linger.ms=5 compression.type=lz4", "consumer_properties": "fetch.min.bytes=1000"}
+
+
 def check(values: dict[str, Any]) -> None:
-    """Refuse options that do not go together."""
+    """Refuse options that do not go together, and settings that another option is for."""
     openmessaging.check(values)
+    for option in ("properties", "consumer_properties"):
+        flag = "--" + option.replace("_", "-")
+        for word in str(values[option] or "").split():
+            key, equals, value = word.partition("=")
+            if not equals or not key:
+                raise UsageError(f"{flag}: {word!r} is no setting", f'they are typed as {flag} "{EXAMPLES[option]}"')
+            if key == "acks" and option == "properties":
+                value = "all" if value == "-1" else value
+                raise UsageError(f"{flag} {word}: another option is for it", f"--acks {value}")
+            if key == "bootstrap.servers" or key in openmessaging.OURS:
+                raise UsageError(f"{flag} {word}: the clients set {key} themselves", "leave it out")
 
 
 def results(folder: Path, run: dict[str, Any]) -> dict[str, Any]:
@@ -412,7 +436,7 @@ class Worker:
                         "offered_rate": self.rate if role == "producer" else None,
                         "rate": line.said[count] / line.seconds,
                         "bytes_rate": line.said[size] / line.seconds,
-                        "errors": line.said["failed"] if role == "producer" else 0,
+                        "errors": known(line.said["failed"], self.parameters) if role == "producer" else 0,
                         **stated([line], measure, p50_ms=0.5, p90_ms=0.9, p99_ms=0.99),
                     }
                 )
@@ -430,7 +454,7 @@ class Worker:
             timed = [line for line in counted if role == "consumer" or line.middle <= self.load_end]
             end = min(self.load_end, timed[-1].end) if role == "producer" and timed else counted[-1].end
             seconds = max(end - counted[0].start, 1e-9)
-            failed = sum(line.said["failed"] for line in counted) if role == "producer" else 0
+            failed = sum(line.said["failed"] for line in counted)
             found.append(
                 {
                     "client": f"{self.host}/{role}s",
@@ -438,7 +462,7 @@ class Worker:
                     "start": datetime.fromtimestamp(counted[0].start, UTC),
                     "end": datetime.fromtimestamp(end, UTC),
                     "operations": operations,
-                    "errors": failed,
+                    "errors": known(failed, self.parameters) if role == "producer" else 0,
                     "offered_rate": self.rate if role == "producer" else None,
                     "rate": sum(line.said[count] for line in timed) / seconds,
                     "bytes_rate": sum(line.said[size] for line in timed) / seconds,

@@ -133,3 +133,11 @@ def test_clients_that_failed_leave_nothing_to_say_of_the_brokers():
     assert "1 of 2 producers failed: this says nothing about what the brokers can carry" in found.verdict.sentence
     errors = next(headline for headline in found.headlines if headline.id == "errors")
     assert errors.severity == "note" and errors.bound.endswith("that were told of; 1 producer failed")
+
+
+def test_without_acknowledgements_errors_have_no_number():
+    found = said(record=record(workload_options={"acks": "0"}))
+    errors = next(headline for headline in found.headlines if headline.id == "errors")
+    assert (errors.value, errors.bound) == (None, "acks=0: no broker answers")
+    assert "latency.acks" in [finding.id for finding in found.limits]
+    assert "latency.acks" not in [finding.id for finding in said().findings]

@@ -201,3 +201,12 @@ def test_clients_that_told_of_nothing_are_no_load_but_why_they_ended_is_said():
     assert workload.driving_role(data) is None
     assert list(found(data)) == ["load.failed.1"]
     assert found(data)["load.failed.1"].sentence.startswith("The producer failed: load-0/producer-1 ended with exit")
+
+
+def test_without_acknowledgements_no_failure_is_no_claim():
+    data = run_data(record=record(workload_options={"acks": "0"}))
+    assert load_of(data, "producer").errors is None
+    assert found(data)["load.errors"].severity == "refused"
+    assert "With acks=0 no broker answers" in found(data)["load.errors"].sentence
+    some = replace(data, summaries=(summary(errors=3.0), summary("load-0/producer-2", errors=None)))
+    assert found(some)["load.errors"].sentence == "At least 3 of 6 million records failed."

@@ -160,3 +160,8 @@ def test_one_producers_percentiles_are_those_of_all():
 def test_a_histogram_is_read_back():
     assert sum(decoded(encoded([(1, 3), (2047, 2), (1_000_000, 1)])).values()) == 6
     assert decoded(encoded([(1, 3), (2047, 2)])) == {1: 3, 2047: 2}
+
+
+def test_errors_that_nobody_knows_have_no_rate():
+    found = result([interval(at, "producer", 100, errors=None) for at in range(25)])
+    assert found["publishErrorRate"] == [] and found["publishRate"]

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from labtool import stacks
 from labtool.dataset import parsers
 from labtool.dataset.schema import TABLES
-from labtool.errors import DataError
+from labtool.errors import DataError, UsageError
+from labtool.experiment.settle import settled
 from tests.roles.modules import FIXTURES, ROOT
 
 PARSER = ROOT / "playbooks/workloads/kafka-throughput.py"
@@ -202,3 +204,33 @@ def test_only_a_client_that_was_not_told_to_end_has_failed(newest, ended, failur
     path = newest / "kafka-throughput/load-0/producer-1.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | ended))
     assert of(parse(newest)["workload_summary"], "load-0/producer-1")[0]["failure"] == failure
+
+
+def test_a_producer_that_asks_for_no_acknowledgement_does_not_know_its_errors(newest):
+    folder = newest / "kafka-throughput/load-0"
+    for name in ("producer-1", "producer-2", "consumer-1"):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"acks": "0"}))
+    (folder / "producer-2.err").write_text("1795248455000000 org.apache.kafka.common.errors.TimeoutException: late\n")
+    tables = parse(newest)
+    known = {row["client"]: row["errors"] for row in tables["workload_summary"]}
+    assert known == {"load-0/producer-1": None, "load-0/producer-2": 1, "load-0/consumer-1": 0}
+    assert {row["errors"] for row in of(tables["workload_intervals"], "load-0/producer-1")} == {None}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"properties": "linger.ms=5 acks=-1"}, ("--properties acks=-1: another option is for it", "--acks all")),
+        ({"properties": "client.id=x"}, ("--properties client.id=x: the clients set client.id", "leave it out")),
+        ({"properties": "garbage"}, ("--properties: 'garbage' is no setting", '--properties "linger.ms=5')),
+        (
+            {"consumer_properties": "group.id=x", "client": "worker"},
+            ("--consumer-properties group.id=x: the clients set group.id", "leave it out"),
+        ),
+    ],
+)
+def test_a_setting_that_another_option_is_for_is_refused(typed, said):
+    with pytest.raises(UsageError) as caught:
+        settled(stacks.workload("kafka-throughput"), typed)
+    assert all(part in str(caught.value) + str(caught.value.hint) for part in said)

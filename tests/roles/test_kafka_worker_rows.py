@@ -166,3 +166,12 @@ def test_a_worker_that_was_killed_before_its_first_line_is_told(raw):
     assert (producers["client"], producers["offered_rate"]) == ("load-0/producers", 100)
     assert (consumers["client"], consumers["offered_rate"]) == ("load-0/consumers", None)
     assert producers["failure"] == consumers["failure"] == "killed by signal 9 (SIGKILL)"
+
+
+def test_without_acknowledgements_the_worker_does_not_know_its_errors(raw):
+    folder = raw / "kafka-throughput/load-0"
+    (folder / "worker.json").write_text(json.dumps(KNOWN | {"acks": "0"}))
+    found = parsers.workload(PARSER, raw, {})
+    producers, consumers = found["workload_summary"]
+    assert (producers["errors"], consumers["errors"]) == (1, 0)
+    assert [row["errors"] for row in found["workload_intervals"] if row["role"] == "producer"].count(None) == 24

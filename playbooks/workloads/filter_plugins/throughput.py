@@ -19,7 +19,7 @@ def throughput_settings(text: str) -> dict[str, str]:
     for word in text.split():
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise AnsibleFilterError(f'{word!r} is no setting; they are typed as "linger.ms=5 acks=all"')
+            raise AnsibleFilterError(f'{word!r} is no setting; they are typed as "linger.ms=5 compression.type=lz4"')
         found[key] = value
     return found
 
