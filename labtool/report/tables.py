@@ -20,6 +20,8 @@ from labtool.dataset.run import RunDirectory
 from labtool.report.figures.service import metrics
 
 MOST_FILES = 400
+SMALL_RATE = 10.0
+"""Operations/s below which a rate has digits behind its point."""
 _LATENCIES = ("p50", "p95", "p99", "p99.9", "slowest")
 
 
@@ -68,8 +70,8 @@ def clients(data: RunData) -> Table | None:
         (
             Cell(s.name),
             Cell(s.role),
-            amount(s.offered, f"{s.offered:,.0f}" if s.offered is not None else "–"),
-            amount(s.rate, fmt.UNKNOWN if s.rate is None else f"{s.rate:,.0f}"),
+            amount(s.offered, _per_second(s.offered)),
+            amount(s.rate, _per_second(s.rate)),
             amount(s.bytes_rate, fmt.size_rate(s.bytes_rate)),
             amount(s.operations, fmt.count(s.operations)),
             Cell(fmt.count(s.errors), s.errors if s.errors is not None else -1.0, tone="problem" if s.errors else ""),
@@ -82,6 +84,12 @@ def clients(data: RunData) -> Table | None:
     if data.requests is not None:
         caption = f"What every client's requests add up to, {data.requests.counted_as}"
     return tabled("clients", caption, columns, rows, range(2, 12))
+
+
+def _per_second(rate: float | None) -> str:
+    if rate is None:
+        return fmt.UNKNOWN
+    return f"{rate:,.0f}" if rate >= SMALL_RATE else f"{rate:.3g}"
 
 
 def percentiles(analysis: Analysis) -> Table | None:

@@ -88,6 +88,19 @@ def test_the_rate_is_shared_without_loss(plan):
         assert sum(whole.producer_rate(at) for at in range(producers)) == 1001
 
 
+@pytest.mark.parametrize(("rate", "producers", "each"), [(1, 2, "0.5"), (1001 / 2, 4, "125.125"), (7, 7, "1")])
+def test_a_rate_that_is_no_whole_number_for_each_is_shared_in_fractions(plan, rate, producers, each):
+    made = plan(rate=rate, producers=producers, duration_s=60, warmup_s=4)
+    assert sum(made.producer_rate(at) for at in range(producers)) == rate
+    assert words(driver.producer_command(made, 0), "--throughput") == each
+
+
+def test_so_few_records_still_begin_and_end(plan):
+    command = driver.producer_command(plan(rate=1, producers=4, duration_s=1, warmup_s=0.5), 0)
+    assert words(command, "--num-records") == "1"
+    assert "--warmup-records" not in command, "it would be none"
+
+
 def test_clients_run_and_end(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(driver, "DRAIN_S", 0.3)
     began = time.time()

@@ -66,12 +66,18 @@ class Plan:
         """True since 4.2, which renamed options and added `--reporting-interval` and `--warmup-records`."""
         return self.version >= (4, 2)
 
-    def producer_rate(self, index: int) -> int | None:
-        """Return what one producer offers, in records/s; None where nothing is asked."""
+    def producer_rate(self, index: int) -> float | None:
+        """Return what one producer offers, in records/s; None where nothing is asked.
+
+        All of them together offer the rate, whatever it is: the tool takes fractions (3.9 to 4.3), which are used where
+        whole numbers do not add up to it or one of them would be 0.
+        """
         if self.rate <= 0:
             return None
-        whole, rest = divmod(round(self.rate), self.producers)
-        return max(whole + (1 if index < rest else 0), 1)
+        if self.rate < self.producers or self.rate != int(self.rate):
+            return self.rate / self.producers
+        whole, rest = divmod(int(self.rate), self.producers)
+        return whole + (1 if index < rest else 0)
 
 
 @dataclass
@@ -90,15 +96,15 @@ class Client:
 def producer_command(plan: Plan, index: int) -> list[str]:
     """Return the command line of `kafka-producer-perf-test`."""
     rate = plan.producer_rate(index)
-    records = round(rate * plan.duration_s) if rate else 10**12
+    records = max(round(rate * plan.duration_s), 1) if rate else 10**12
     command = [plan.tool, "producer-perf-test", "--topic", plan.topic, "--num-records", str(records)]
     command += ["--throughput", str(rate or -1), "--record-size", str(plan.record_size)]
     settings = [f"acks={plan.acks}", f"client.id=producer-{index + 1}", *plan.properties]
     if not plan.renamed_options:
         return [*command, "--producer-props", f"bootstrap.servers={plan.bootstrap}", *settings]
     command += ["--reporting-interval", str(plan.interval_ms)]
-    if rate and plan.warmup_s > 0:
-        command += ["--warmup-records", str(min(round(rate * plan.warmup_s), records - 1))]
+    if rate and (warmup := min(round(rate * plan.warmup_s), records - 1)) > 0:
+        command += ["--warmup-records", str(warmup)]
     return [*command, "--bootstrap-server", plan.bootstrap, "--command-property", *settings]
 
 
