@@ -9,6 +9,8 @@ time it came, in microseconds since 1970 by the load host's clock. Where this mu
 - A summary is the tool's steady-state one where it printed one (the warm-up left out), else its summary, else, when
   it was ended before it printed any, what the intervals add up to, without percentiles. A client without intervals has
   a summary too, so that what was asked of it counts and why it ended is told.
+- The producer tool drops the interval in which its warm-up ends. How many records were in it is known, since it says
+  how many the warm-up has: they are in the interval after it.
 - The consumer tool prints an interval only when a later record comes, and no total when it is ended: the last records
   it read may be missing from its counts.
 
@@ -49,7 +51,8 @@ NUMBER = r"(-?[\d.]+(?:E-?\d+)?|NaN)"
 SENT = rf"(\d+) (steady state )?records sent, {NUMBER} records/sec \({NUMBER} MB/sec\), {NUMBER} ms avg latency, "
 INTERVAL = re.compile(rf"{SENT}{NUMBER} ms max latency\.")
 SUMMARY = re.compile(rf"{SENT}{NUMBER} ms max latency, (\d+) ms 50th, (\d+) ms 95th, (\d+) ms 99th, (\d+) ms 99\.9th\.")
-CHATTER = re.compile(r"|Warmup first \d+ records\..*|In steady state\.")
+WARMUP = re.compile(r"Warmup first (\d+) records\.")
+STEADY = "In steady state."
 FAILED_SEND = re.compile(r"org\.apache\.kafka\.common\.errors\.\w+")
 CONSUMER_HEADER = (
     "time, threadId, data.consumed.in.MB, MB.sec, data.consumed.in.nMsg, nMsg.sec, "
@@ -167,6 +170,7 @@ def stamped(file: Path) -> Iterator[tuple[float, str]]:
 def read_producer(client: Client) -> None:
     """Fill the intervals and the summary from `kafka-producer-perf-test`'s lines."""
     before = client.parameters["started_us"] / 1e6
+    warmup = unprinted = 0
     for number, (at, line) in enumerate(client.lines, 1):
         if match := SUMMARY.fullmatch(line):
             client.summary, client.summary_at = match, at  # the steady-state one comes last
@@ -174,8 +178,15 @@ def read_producer(client: Client) -> None:
                 client.acknowledged = int(match[1])
         elif (match := INTERVAL.fullmatch(line)) and at > before:
             count, rate = int(match[1]), float(match[3])
-            # The rate has one decimal: with few records the time between the lines tells the interval better.
-            seconds = count / rate if rate >= PRECISE_RATE else at - before
+            seconds = at - before
+            if unprinted:
+                count += unprinted
+            elif rate >= PRECISE_RATE:
+                seconds = count / rate
+            elif rate > 0 and not client.intervals:
+                seconds = min(seconds, count / rate)  # the JVM's start is before it
+            # Else the time between the lines tells more of few records than a rate with one decimal.
+            warmup, unprinted = warmup - count, 0
             errors = sum(1 for failed in client.failed if before < failed <= at)
             client.intervals.append(
                 interval(client, "producer", at, seconds, count / seconds)
@@ -187,7 +198,12 @@ def read_producer(client: Client) -> None:
                 }
             )
             before = at
-        elif not CHATTER.fullmatch(line):
+        elif match := WARMUP.match(line):
+            warmup, before = int(match[1]), at
+        elif line == STEADY:
+            # The tool prints nothing of the interval in which its warm-up ended: its records are of the next one here.
+            unprinted = max(warmup, 0)
+        elif line:
             raise DataError(f"{client.file}:{number}: no line of kafka-producer-perf-test: {line[:80]!r}")
 
 

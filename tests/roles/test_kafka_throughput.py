@@ -131,8 +131,40 @@ def test_ended_before_its_summary(newest):
     spoil(newest, "producer-1", lambda text: "".join(text.splitlines(keepends=True)[:-2]))
     row = of(parse(newest)["workload_summary"], "load-0/producer-1")[0]
     assert row["p99_ms"] is None
-    assert row["operations"] == pytest.approx(91_365, abs=5)
+    assert row["operations"] == pytest.approx(91_365 + 3_810, abs=5), "those that the tool dropped are counted"
     assert row["latency_max_ms"] == 1504.0
+
+
+def test_no_record_is_lost_where_the_warm_up_ends(newest):
+    for client, dropped in (("load-0/producer-1", 3_810), ("load-0/producer-2", 4_387)):
+        rows = of(parse(newest)["workload_intervals"], client)
+        (across,) = [at for at, row in enumerate(rows) if row["duration_s"] > 1.3 and at]
+        printed = sum(row["rate"] * row["duration_s"] for row in rows[:across])
+        assert printed == pytest.approx(25_000 - dropped, abs=5)
+        assert rows[across]["rate"] * rows[across]["duration_s"] > dropped
+        began = rows[across]["time"].timestamp() - rows[across]["duration_s"]
+        assert began == pytest.approx(rows[across - 1]["time"].timestamp(), abs=1e-3), "there is no hole"
+
+
+SLOW = """\
+1795248455000000 Warmup first 35 records. Steady state results will print after the complete test summary.
+1795248456000000 5 records sent, 5.0 records/sec (4.82 MB/sec), 270.6 ms avg latency, 892.0 ms max latency.
+1795248457000000 11 records sent, 10.2 records/sec (10.24 MB/sec), 45.0 ms avg latency, 98.0 ms max latency.
+1795248458000000 7 records sent, 6.8 records/sec (6.84 MB/sec), 19.0 ms avg latency, 41.0 ms max latency.
+1795248459000000 8 records sent, 7.8 records/sec (7.79 MB/sec), 16.1 ms avg latency, 20.0 ms max latency.
+1795248460750000 In steady state.
+1795248460750900 8 records sent, 7.7 records/sec (7.69 MB/sec), 16.8 ms avg latency, 27.0 ms max latency.
+1795248461750900 7 records sent, 6.8 records/sec (6.82 MB/sec), 15.9 ms avg latency, 18.0 ms max latency.
+"""
+
+
+def test_a_low_rate_has_no_dip_where_it_begins_or_its_warm_up_ends(newest):
+    spoil(newest, "producer-1", lambda text: SLOW)
+    rows = of(parse(newest)["workload_intervals"], "load-0/producer-1")
+    assert [round(row["rate"], 1) for row in rows] == [5.0, 11.0, 7.0, 8.0, 6.9, 7.0]
+    spoil(newest, "producer-1", lambda text: "".join(SLOW.splitlines(keepends=True)[1:3]))
+    first, second = of(parse(newest)["workload_intervals"], "load-0/producer-1")
+    assert (first["rate"], second["rate"]) == (5.0, 11.0), "the JVM's start is in no interval"
 
 
 def test_without_a_rate_nothing_is_offered(newest):
