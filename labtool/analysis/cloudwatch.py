@@ -193,12 +193,9 @@ def findings(data: RunData, comparisons: list[Comparison]) -> list[Finding]:
 def _agreement(data: RunData, agreeing: list[Comparison]) -> Finding:
     periods = sum(len(one.periods) for one in agreeing)
     outside = sum(len(one.disagreeing) for one in agreeing)
-    names = list(dict.fromkeys(one.pair.name for one in agreeing))
-    hosts = list(dict.fromkeys(one.host for one in agreeing))
-    who = "all hosts" if len(hosts) == len(data.hosts) else fmt.listed(hosts)
     cpu = [one for one in agreeing if one.pair.unit == "ratio"]
     largest = f" (CPU differs by {show(cpu[0].pair, max(c.largest_difference for c in cpu))} at most)" if cpu else ""
-    sentence = f"CloudWatch and the hosts' own counters agree on {fmt.listed(names)} of {who}{largest}."
+    sentence = f"CloudWatch and the hosts' own counters agree on {_of_which(data, agreeing)}{largest}."
     bound = (
         f"{periods - outside} of {periods} periods within the tolerance: 2 points of CPU, 3 % of network, plus what a "
         "shift by the sampling step and the clock bound makes"
@@ -212,6 +209,16 @@ def _agreement(data: RunData, agreeing: list[Comparison]) -> Finding:
         {"periods": periods, "outside": outside, "comparisons": len(agreeing)},
         "cloudwatch-1",
     )
+
+
+def _of_which(data: RunData, agreeing: list[Comparison]) -> str:
+    """Say which metrics of which hosts these are; those of the same hosts together."""
+    names = {one.pair.name: tuple(two.host for two in agreeing if two.pair is one.pair) for one in agreeing}
+    parts = []
+    for hosts in dict.fromkeys(names.values()):
+        who = "all hosts" if len(hosts) == len(data.hosts) else fmt.listed(hosts)
+        parts.append(f"{fmt.listed([name for name in names if names[name] == hosts])} of {who}")
+    return ", and on ".join(parts)
 
 
 def _disagreement(one: Comparison) -> Finding:

@@ -24,6 +24,8 @@ FULL_SHARE = 0.10
 BUSY = 0.70
 CORE_FULL = 0.95
 LEAST_POINTS = 5
+SATURATED_POINTS = 20
+"""With fewer points a tenth of them is one, which says nothing."""
 BURST_S = 5.0
 """So many seconds beyond its baseline a network is not measured by it: samples that came late explain no more."""
 
@@ -47,8 +49,8 @@ class Usage:
 
     @property
     def saturated(self) -> bool:
-        """True if it was full for a tenth of the time or more."""
-        return self.full_share >= FULL_SHARE
+        """True if it was full for a tenth of the time or more, and there are points enough to say so."""
+        return self.full_share >= FULL_SHARE and self.points >= SATURATED_POINTS
 
 
 def utilisation(data: RunData, host: str, resource: str) -> Series:
@@ -137,7 +139,10 @@ def findings(data: RunData, found: list[Usage]) -> list[Finding]:
         sentence = "No host left counters for the measured part, so nothing is said about what was busy."
         return [Finding("resource.none", "resource", "refused", sentence)]
     said = [_busiest(found)]
-    if data.load_hosts:
+    if _failed_before_its_load(data):
+        sentence = "The workload ended before its first operation, so nothing is said about what it saturated."
+        said.append(Finding("resource.system", "resource", "refused", sentence, figure="heat"))
+    elif data.load_hosts:
         said.append(_generator(data, found))
         said.append(_system(data, found))
     else:
@@ -146,6 +151,12 @@ def findings(data: RunData, found: list[Usage]) -> list[Finding]:
     said += _memory(data, found)
     said += _steal(data)
     return said
+
+
+def _failed_before_its_load(data: RunData) -> bool:
+    drove = any(len(client.end) for client in data.clients) or any(one.operations for one in data.summaries)
+    broke = any(stage.outcome in ("failed", "interrupted") for stage in data.record.stages)
+    return bool(data.record.workload) and broke and not drove and not data.spark
 
 
 def _name(use: Usage) -> str:
@@ -200,6 +211,13 @@ def _saturated(data: RunData, found: list[Usage], name: str, who: str, hosts: It
         return Finding(
             name, "resource", "problem", sentence, rule, _evidence(full[0]), "heat", full[0].host, full[0].peak_window
         )
+    if few := [use for use in mine if use.full_share >= FULL_SHARE]:
+        sentence = (
+            f"Whether the {who} were saturated cannot be said: {_name(few[0])} was full in "
+            f"{round(few[0].full_share * few[0].points)} of {fmt.plural(few[0].points, 'point')}, and it takes "
+            f"{SATURATED_POINTS}."
+        )
+        return Finding(name, "resource", "refused", sentence, rule, _evidence(few[0]), "heat", few[0].host)
     close = " That is close." if top.peak >= BUSY else ""
     sentence = f"The {who} were not saturated: the most was {fmt.percent(top.peak)}, {_name(top)}.{close}"
     return Finding(name, "resource", "ok", sentence, rule, _evidence(top), "heat", top.host, top.peak_window)

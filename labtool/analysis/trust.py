@@ -186,14 +186,16 @@ def _shared_machine(data: RunData) -> list[Finding]:
         return []
     if cpus is None or vcpus <= cpus:
         return []
+    unknown = [host.name for host in data.record.hosts if not host.vcpus]
+    without = f", those of {fmt.listed(unknown)} unknown," if unknown else ""
     sentence = (
-        f"The {fmt.plural(len(data.record.hosts), 'host')} with {vcpus} vCPUs in all share one machine of "
+        f"The {fmt.plural(len(data.record.hosts), 'host')} with {vcpus} vCPUs in all{without} share one machine of "
         f"{fmt.plural(cpus, 'CPU')}: they slow each other down, and absolute numbers say nothing about separate "
         "machines."
     )
     brief = (
-        f"{len(data.record.hosts)} hosts ({vcpus} vCPUs) share one machine with {fmt.plural(cpus, 'CPU')}: absolute "
-        "numbers do not carry over to separate machines."
+        f"{len(data.record.hosts)} hosts ({vcpus} vCPUs{' or more' if unknown else ''}) share one machine with "
+        f"{fmt.plural(cpus, 'CPU')}: absolute numbers do not carry over to separate machines."
     )
     return [
         Finding("trust.shared_machine", "trust", "warning", sentence, "", {"vcpus": vcpus, "cpus": cpus}, brief=brief)

@@ -264,7 +264,7 @@ def _percentiles(data: RunData, load: Load) -> list[Headline]:
     for name, label in (("p50", "p50 latency"), ("p99", "p99 latency")):
         found = known.get(name)
         if found is None:
-            why = f"the {load.role}s gave none" if known else "not measured by this workload"
+            why = f"the {load.role}s gave none" if known else _why_none(data, load)
             shown.append(Headline(name, label, fmt.UNKNOWN, "", why, None, "latency"))
             continue
         text, _, unit = fmt.milliseconds(found.high).rpartition(" ")
@@ -276,6 +276,17 @@ def _percentiles(data: RunData, load: Load) -> list[Headline]:
             bound = f"of all {len(found.by_client)} {load.role}s: {fmt.latency_range(found.low, found.high)}"
         shown.append(Headline(name, label, text, unit, bound, found.high, "percentiles"))
     return shown
+
+
+def _why_none(data: RunData, load: Load) -> str:
+    """Say why no client gave a percentile, which tools give at their end."""
+    if not any(np.isfinite(client.latency_avg).any() for client in data.clients if client.role == load.role):
+        return "not measured by this workload"
+    outcomes = {stage.outcome for stage in data.record.stages}
+    broke = "was interrupted" if "interrupted" in outcomes else "failed" if "failed" in outcomes else ""
+    if broke:
+        return f"the run {broke} before the {load.role}s gave it"
+    return f"the {load.role}s gave none"
 
 
 def _limits(found: search.Answer, noun: str) -> list[Headline]:

@@ -28,6 +28,14 @@ GAP_SAMPLES = 5
 """This many samples missing in a row are a gap: one or two are a busy host's."""
 
 
+MONITORING = {
+    True: "detailed monitoring has one every minute",
+    False: "basic monitoring has one every 5 minutes",
+    None: "there is one every minute, or every 5 with basic monitoring",
+}
+"""How often CloudWatch has a point of a host, by its `detailed_monitoring`."""
+
+
 @dataclass(frozen=True)
 class Gap:
     """A time in which a host recorded nothing."""
@@ -193,7 +201,7 @@ def _cloudwatch(source: Source) -> list[Missing]:
             Missing(
                 what="CloudWatch metrics",
                 host=host.name,
-                why="no point lies in the window: basic monitoring has one every 5 minutes, and points take minutes",
+                why=f"no point lies in the window: {MONITORING[host.detailed_monitoring]}, and points take minutes",
             )
             for host in source.record.hosts
             if host.name not in seen

@@ -80,10 +80,27 @@ def clients(data: RunData) -> Table | None:
         for s in data.summaries
     ]
     columns = ("client", "role", "asked /s", "did /s", "bytes", "operations", "errors", *_LATENCIES)
-    caption = "What every client said at its end, over its whole life"
+    caption = f"What every client said at its end, {_warmup_in(data)}"
     if data.requests is not None:
         caption = f"What every client's requests add up to, {data.requests.counted_as}"
     return tabled("clients", caption, columns, rows, range(2, 12))
+
+
+def _warmup_in(data: RunData) -> str:
+    """Say which of the clients' totals have the warm-up in them."""
+    warm = data.measured[0]
+    known = [one for one in data.summaries if one.start is not None]
+    whole = [one for one in known if one.start is not None and one.start < warm - 1.0]
+    if warm <= 0 or not known:
+        return "over its whole life"
+    if not whole:
+        return "without the warm-up"
+    if len(whole) == len(known):
+        return "over its whole life, with the warm-up"
+    roles = dict.fromkeys(one.role for one in whole)
+    together = [role for role in roles if all(one in whole for one in known if one.role == role)]
+    who = [f"{role}s" for role in together] + [one.name for one in whole if one.role not in together]
+    return f"without the warm-up, which is in what {fmt.listed(who)} said"
 
 
 def _per_second(rate: float | None) -> str:

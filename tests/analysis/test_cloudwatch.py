@@ -73,3 +73,17 @@ def test_hosts_that_cannot_be_compared_are_named():
 
 def test_none_is_said():
     assert "cloudwatch.none" in found(run_data())
+
+
+def test_the_metrics_that_agree_are_said_with_their_hosts():
+    def network(host, rate):
+        series = Series(np.arange(5) * 60.0, np.full(5, rate * 60))
+        return Labelled(host, "AWS/EC2", "NetworkIn", "Bytes", series, "Sum", 60.0)
+
+    cpus = [cpu_of(host, level) for host, level in (("kafka-0", 60), ("kafka-1", 70), ("load-0", 30))]
+    flows = [network("kafka-0", 1e6), network("kafka-1", 2e6), network("load-0", 1e6)]
+    said = found(with_cloudwatch(*cpus, *flows))
+    assert "cloudwatch.disagrees.net_rx.kafka-1" in said
+    assert said["cloudwatch.agrees"].sentence.startswith(
+        "CloudWatch and the hosts' own counters agree on CPU of all hosts, and on network in of kafka-0 and load-0 ("
+    )

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from msgspec import structs
-from small_run import flat, record, run_data
+from small_run import START, flat, record, run_data
 
 from labtool.analysis import resources
 from labtool.analysis.data import Series
 from labtool.analysis.resources import busiest, usage
+from labtool.dataset.run import StageRecord
 
 
 def found(data):
@@ -116,3 +117,22 @@ def test_no_counters_is_a_refusal():
 def test_the_controllers_cpus_are_read_from_words():
     assert resources.machine_cpus(run_data(record=record(machine={"cpus": "2 of Xeon"}))) == 2
     assert resources.machine_cpus(run_data()) is None
+
+
+def test_one_full_second_of_a_few_is_not_saturated():
+    few = {host: {"cpu": flat(0.3, seconds=6)} for host in ("kafka-0", "kafka-1", "load-0")}
+    level = np.array([0.3, 0.3, 0.97, 0.3, 0.3, 0.3])
+    few["kafka-0"] = {"cpu": Series(np.arange(1.0, 7.0), level)}
+    finding = found(run_data(signals=few, length_s=6.0))["resource.system"]
+    assert finding.severity == "refused"
+    assert "the CPU of kafka-0 was full in 1 of 6 points, and it takes 20" in finding.sentence
+
+
+def test_a_workload_that_failed_before_its_load_has_saturated_nothing():
+    stages = [StageRecord(name="workload", start=START, end=START, outcome="failed")]
+    full = {**run_data().signals, "kafka-0": {"cpu": flat(0.99)}}
+    said = found(run_data(record=record(stages=stages), clients=(), summaries=(), signals=full))
+    assert said["resource.system"].severity == "refused"
+    assert "ended before its first operation" in said["resource.system"].sentence
+    drove = found(run_data(record=record(stages=stages), signals=full))
+    assert drove["resource.system"].severity == "problem", "it had begun"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import numpy as np
+from msgspec import structs
 from small_run import START, flat, record, run_data
 
 from labtool.analysis import trust
@@ -142,3 +143,13 @@ def test_what_the_system_counted_is_held_against_the_clients():
     assert lost.severity == "problem" and "10 records were acknowledged and are not there" in lost.sentence
     more = counts(600_000, 600_007)
     assert more.severity == "warning" and "7 records are there that no client counts" in more.sentence
+
+
+def test_a_host_that_was_lost_is_not_counted_as_one_without_processors():
+    hosts = record().hosts
+    lost = record(cloud="local", machine={"cpus": "2"}, hosts=[*hosts[:2], structs.replace(hosts[2], vcpus=None)])
+    finding = found(run_data(record=lost))["trust.shared_machine"]
+    assert finding.sentence.startswith(
+        "The 3 hosts with 4 vCPUs in all, those of load-0 unknown, share one machine of 2 CPUs"
+    )
+    assert "(4 vCPUs or more)" in finding.brief

@@ -141,3 +141,20 @@ def test_without_acknowledgements_errors_have_no_number():
     assert (errors.value, errors.bound) == (None, "acks=0: no broker answers")
     assert "latency.acks" in [finding.id for finding in found.limits]
     assert "latency.acks" not in [finding.id for finding in said().findings]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        ("interrupted", "the run was interrupted before the producers gave it"),
+        ("failed", "the run failed before the producers gave it"),
+        ("ok", "the producers gave none"),
+    ],
+)
+def test_percentiles_that_an_interrupted_run_lacks_were_still_measured(outcome, why):
+    stages = [StageRecord(name="workload", start=START, end=START, outcome=outcome)]
+    nothing = summary(p50=None, p95=None, p99=None, p999=None)
+    for measured, said_of in ((client(10_000.0, latency_avg=np.full(60, 3.0)), why), (client(10_000.0), None)):
+        found = said(record=record(stages=stages), clients=(measured,), summaries=(nothing,))
+        p50 = next(headline for headline in found.headlines if headline.id == "p50")
+        assert p50.bound == (said_of or "not measured by this workload")

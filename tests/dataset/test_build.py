@@ -198,3 +198,21 @@ def test_the_window_of_an_interrupted_run_is_what_is_known(run, began):
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):
     with pytest.raises(DataError, match="is not a run"):
         build.build_tables(build.RunDirectory(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("detailed", "said"),
+    [
+        (True, "detailed monitoring has one every minute,"),
+        (False, "basic monitoring has one every 5 minutes,"),
+        (None, "every 5 with"),
+    ],
+)
+def test_a_host_without_points_is_told_how_often_there_are_some(run, detailed, said):
+    record = run.read()
+    for host in record.hosts:
+        host.detailed_monitoring = detailed
+    run.write(record)
+    (run.raw / "cloudwatch").mkdir()
+    told = [one.why for one in build.build_tables(run) if one.what == "CloudWatch metrics"]
+    assert len(told) == 2 and all(said in why for why in told)

@@ -10,7 +10,7 @@ from labtool.analysis import format as fmt
 from labtool.analysis.analyse import Analysis
 from labtool.analysis.data import RunData
 from labtool.analysis.rates import total_rate
-from labtool.analysis.workload import SHORTFALL, Load
+from labtool.analysis.workload import SHORTFALL, Load, dips
 from labtool.dataset.run import RunDirectory
 from labtool.report import style
 from labtool.report.figure import Figure, finish, grid, sheet
@@ -54,12 +54,13 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
     axes.set_ylabel(f"{load.noun} per second")
     style.time_axis(axes, data)
     style.label_ends(axes, labels)
+    title = _title(load, batched=data.stream is not None)
     return [
         finish(
             drawn,
             run,
             name="load",
-            title=_title(load),
+            title=title,
             subtitle=f"Total of {fmt.plural(len(load.names), load.role)} in steps of {fmt.duration(load.width_s)}",
             caption=(
                 "Offered are the requests by when they were due, achieved those that succeeded by when their answer "
@@ -68,7 +69,7 @@ def draw(data: RunData, analysis: Analysis, run: RunDirectory) -> list[Figure]:
                 else "Rates are the tools' own, summed over clients by the time their intervals overlap; a step in "
                 "which a client's interval is missing is left open."
             ),
-            alt=f"Line of the rate over {fmt.duration(data.length_s)}. {_title(load)}.",
+            alt=f"Line of the rate over {fmt.duration(data.length_s)}. {title}.",
             data=columns,
         )
     ]
@@ -80,7 +81,7 @@ def _label(labels: list[tuple[float, str, str]], values: Any, text: str, colour:
         labels.append((float(known[-1]), text, colour))
 
 
-def _title(load: Load) -> str:
+def _title(load: Load, *, batched: bool) -> str:
     if load.achieved is None:
         return "The clients left no rate for the measured part"
     if load.closed:
@@ -89,4 +90,8 @@ def _title(load: Load) -> str:
         return f"The clients did {fmt.rate(load.achieved, load.noun)}; no rate was asked of them"
     pair = f"{fmt.rate(load.achieved, load.noun)} of {fmt.rate(load.offered, load.noun)}"
     ratio = load.ratio or 0.0
-    return f"Achieved followed offered: {pair}" if ratio >= 1 - SHORTFALL else f"Achieved fell short of offered: {pair}"
+    if ratio < 1 - SHORTFALL:
+        return f"Achieved fell short of offered: {pair}"
+    if not batched and (low := dips(load)):
+        return f"Achieved met offered only on average, with {fmt.plural(len(low), 'dip')} below 90 %: {pair}"
+    return f"Achieved followed offered: {pair}"
