@@ -1,7 +1,8 @@
 """What the clients of kafka-trace-replay left, as tables.
 
 Reads `raw/kafka-trace-replay/<host>/`, each client's files (labtool.dataset.requests; a message is served when the
-brokers have acknowledged it), `trace.json`, what the trace was, and `end-offsets.json`, the brokers' own count.
+brokers have acknowledged it), `trace.json`, what the trace was, and `end-offsets.json`, the brokers' own count, held
+against the clients' where they asked for acknowledgements.
 """
 
 import json
@@ -18,7 +19,8 @@ def parse(raw: Path, run: dict[str, Any]) -> dict[str, Any]:
     """Return the tables; `DataError` names the file that is none of the driver's."""
     tables = requests.parse(raw, WORKLOAD) | trace.parse(raw, WORKLOAD)
     stored = offsets(raw / WORKLOAD / "end-offsets.json")
-    if "requests" in tables and stored:
+    acknowledged = str((run.get("workload_options") or {}).get("acks")) != "0"
+    if "requests" in tables and stored and acknowledged:
         errors = tables["requests"]["error"].to_pylist()
         row = {
             "what": "records",

@@ -129,6 +129,12 @@ def test_the_brokers_count_stands_beside_the_clients(raw):
     assert [one["error"] for one in tables["requests"].to_pylist()] == ["", "timeout"]
 
 
+def test_messages_that_nobody_acknowledges_are_not_held_against_the_brokers_count(raw):
+    (raw / "kafka-trace-replay/end-offsets.json").write_text('{"0": 1, "1": 1}')
+    for acks, compared in (("0", False), ("1", True)):
+        assert ("workload_counts" in parsers.workload(PARSER, raw, {"workload_options": {"acks": acks}})) is compared
+
+
 def test_a_topic_of_the_users_own_is_not_counted(raw):
     (raw / "kafka-trace-replay/end-offsets.json").write_text("{}")
     assert "workload_counts" not in parsers.workload(PARSER, raw, {})
