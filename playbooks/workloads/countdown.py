@@ -91,4 +91,5 @@ def summary(rows: list[dict[str, Any]], begun: float) -> dict[str, Any]:
         "latency_max_ms": late[-1],
         # The smallest lateness that at least a share q of the numbers did not exceed (nearest rank).
         **{name: late[math.ceil(q * len(late)) - 1] if len(late) >= n else None for name, (q, n) in FEWEST.items()},
+        "failure": "",
     }
