@@ -1,13 +1,13 @@
 """What a workload is to do: the options that were typed, and those that follow from a file that one of them names.
 
 A workload's file may have `settle(typed: dict, minutes: float | None)`, which returns a value with the fields of
-`Found`, and beside it `check(values: dict)`, which refuses options that do not go together.
+`Found`, and it may have `check(values: dict)`, which refuses options that do not go together.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, cast
 
@@ -55,6 +55,8 @@ def settled(workload: Workload, typed: Mapping[str, Any], minutes: float | None 
     """Return what the workload is to do; `UsageError` and `ConfigError` say what is wrong, where, and the way out."""
     values, file = workload.values(typed), workload.parser
     if file is None or not parsers.has(file, "settle"):
+        if file is not None and parsers.has(file, "check"):
+            parsers.call(file, "check", values)
         return Settled(values, latency=workload.latency, within=_within(workload, typed))
     given = {name: values[name] for name in workload.options if typed.get(name) is not None}
     found = cast(Found, parsers.call(file, "settle", given, minutes))
@@ -69,6 +71,20 @@ def settled(workload: Workload, typed: Mapping[str, Any], minutes: float | None 
     return Settled(
         values, found.seconds, found.warmup_s, found.notes, latency, _within(workload, given | dict(found.values))
     )
+
+
+def check_settings(flag: str, text: str, example: str, options: Mapping[str, str], ours: Collection[str]) -> None:
+    """Refuse words of `text` that are no `name=value`, and names that an option (its flag) or the program sets."""
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{flag}: {word!r} is no setting", f'they are typed as {flag} "{example}"')
+        if name == "acks" and value == "-1":
+            value = "all"
+        if name in options:
+            raise UsageError(f"{flag} {word}: another option is for it", f"{options[name]} {value}")
+        if name in ours:
+            raise UsageError(f"{flag} {word}: the clients set {name} themselves", "leave it out")
 
 
 def _within(workload: Workload, given: Mapping[str, Any]) -> dict[str, str]:

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from labtool.dataset import clock, requests, spark
 from labtool.errors import DataError
+from labtool.experiment.settle import check_settings
 
 WORKLOAD = "kafka-spark-streaming"
 PHASES = ("latestOffset", "getBatch", "queryPlanning", "walCommit", "addBatch", "commitOffsets")
@@ -39,6 +40,15 @@ RESULT = {"read_us": "BIGINT", "append_us": "BIGINT", "grp": "VARCHAR", "window_
 RESULT |= {"records": "BIGINT", "amount": "BIGINT", "last": "BIGINT"}
 
 Rows = dict[str, Any]
+
+TAKEN = {"acks": "--acks", "request.required.acks": "--acks"}
+"""Settings of librdkafka that an option is for."""
+
+
+def check(values: dict[str, Any]) -> None:
+    """Refuse settings that another option is for, and what the clients set themselves."""
+    ours = ("bootstrap.servers", "client.id")
+    check_settings("--properties", values["properties"], "linger.ms=5 compression.type=lz4", TAKEN, ours)
 
 
 def parse(raw: Path, run: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,8 @@ from labtool.dataset import openmessaging as as_result
 from labtool.dataset.requests import encoded
 from labtool.dataset.run import RunRecord
 from labtool.dataset.schema import TABLES
-from labtool.errors import DataError, UsageError
+from labtool.errors import DataError
+from labtool.experiment.settle import check_settings
 
 MIB = 1 << 20
 PRECISE_RATE = 50.0
@@ -341,23 +342,12 @@ def settle(typed: dict[str, Any], minutes: float | None) -> openmessaging.Asked:
     return openmessaging.asked(typed, minutes)
 
 
-EXAMPLES = {"properties": "linger.ms=5 compression.type=lz4", "consumer_properties": "fetch.min.bytes=1000"}
-
-
 def check(values: dict[str, Any]) -> None:
     """Refuse options that do not go together, and settings that another option is for."""
     openmessaging.check(values)
-    for option in ("properties", "consumer_properties"):
-        flag = "--" + option.replace("_", "-")
-        for word in str(values[option] or "").split():
-            key, equals, value = word.partition("=")
-            if not equals or not key:
-                raise UsageError(f"{flag}: {word!r} is no setting", f'they are typed as {flag} "{EXAMPLES[option]}"')
-            if key == "acks" and option == "properties":
-                value = "all" if value == "-1" else value
-                raise UsageError(f"{flag} {word}: another option is for it", f"--acks {value}")
-            if key == "bootstrap.servers" or key in openmessaging.OURS:
-                raise UsageError(f"{flag} {word}: the clients set {key} themselves", "leave it out")
+    ours = {"bootstrap.servers", *openmessaging.OURS}
+    check_settings("--properties", values["properties"], "linger.ms=5 compression.type=lz4", {"acks": "--acks"}, ours)
+    check_settings("--consumer-properties", values["consumer_properties"], "fetch.min.bytes=1000", {}, ours)
 
 
 def results(folder: Path, run: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,18 @@ from typing import Any
 
 from labtool.dataset import requests, trace
 from labtool.errors import DataError
+from labtool.experiment.settle import check_settings
 
 WORKLOAD = "kafka-trace-replay"
+
+TAKEN = {"acks": "--acks", "request.required.acks": "--acks", "queue.buffering.max.messages": "--queue"}
+"""Settings of librdkafka that an option is for."""
+
+
+def check(values: dict[str, Any]) -> None:
+    """Refuse settings that another option is for, and what the clients set themselves."""
+    ours = ("bootstrap.servers", "client.id")
+    check_settings("--properties", values["properties"], "linger.ms=5 compression.type=lz4", TAKEN, ours)
 
 
 def parse(raw: Path, run: dict[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,22 @@ def test_a_file_that_breaks_is_named(workload):
         settled(workload(), {"rate": "13"})
 
 
+@pytest.mark.parametrize("name", ["kafka-throughput", "kafka-trace-replay", "kafka-spark-streaming"])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("linger.ms=5 acks=-1", "--properties acks=-1: another option is for it\n  --acks all"),
+        ("bootstrap.servers=a:1", "the clients set bootstrap.servers themselves"),
+        ("garbage", "--properties: 'garbage' is no setting"),
+    ],
+)
+def test_settings_of_kafkas_clients_that_have_an_option_are_refused(name, text, told):
+    with pytest.raises(UsageError) as refused:
+        settled(stacks.workload(name), {"properties": text})
+    assert told in str(refused.value)
+    assert settled(stacks.workload(name), {"properties": "linger.ms=5"}).values["properties"] == "linger.ms=5"
+
+
 def test_without_a_file_options_are_as_typed(workload):
     assert settled(workload(""), {"rate": "3"}) == Settled(
         {"rate": 3, "file": None, "copies": 3}, within={"copies": "kafka"}
