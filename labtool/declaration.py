@@ -45,12 +45,13 @@ from labtool import checked
 from labtool.checked import RefusedError, matching
 from labtool.errors import ConfigError, UsageError, unknown
 from labtool.option import Option, OptionType, Value
-from labtool.topology import NAME
+from labtool.topology import NAME, RESERVED
 
 OPTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 FILE_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OPERATIONS = re.compile(r"([a-z][a-z -]*)?")
+GROUP_NAME = f"lower-case letters, digits and _, and none of {', '.join(RESERVED)}"
 HOST_FIELDS = ("address", "private_address", "name", "instance_id")
 
 
@@ -71,7 +72,7 @@ class OptionFile(_File, frozen=True):
     var: Annotated[str, matching(VARIABLE, "a variable's name: letters, digits and _")] | None = None
     pattern: str | None = None
     like: str = ""
-    within: Annotated[str, matching(NAME, "a group's name: lower-case letters, digits and _")] | None = None
+    within: Annotated[str, matching(NAME, f"a group's name: {GROUP_NAME}")] | None = None
 
     def option(self, name: str) -> Option:
         """Return it as the option `name`."""
@@ -165,13 +166,13 @@ class StackFile(_File, frozen=True, kw_only=True):
                 raise RefusedError("within is for workloads: a stack's hosts follow from its options", "options", name)
         for name, group in self.groups.items():
             if not NAME.fullmatch(name):
-                raise RefusedError(f"{name!r} is no name for a group: lower-case letters, digits and _", "groups")
+                raise RefusedError(f"{name!r} is no name for a group: {GROUP_NAME}", "groups")
             for key, text in (("count", str(group.count)), ("type", group.type)):
                 _check_fields(text, self.options, "groups", name, key)
             if group.unless is not None and getattr(self.options.get(group.unless), "type", None) != "bool":
                 raise RefusedError(f"{group.unless!r} is no option of type bool", "groups", name, "unless")
             if wrong := next((other for other in group.also if not NAME.fullmatch(other)), None):
-                raise RefusedError(f"{wrong!r} is no name for a group", "groups", name, "also")
+                raise RefusedError(f"{wrong!r} is no name for a group: {GROUP_NAME}", "groups", name, "also")
         for endpoint in self.endpoints:
             where = f"endpoint {endpoint.name!r}"
             if endpoint.group not in self.groups:

@@ -9,7 +9,9 @@ from datetime import datetime
 
 from labtool.errors import UsageError
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+RESERVED = ("all", "ungrouped", "localhost")
+"""What Ansible calls groups and hosts of its own."""
+NAME = re.compile(rf"(?!(?:{'|'.join(RESERVED)})\Z)[a-z][a-z0-9_]{{0,30}}")
 """A group's name: also an Ansible group, so no hyphen."""
 LAB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 """A lab's name: part of names of AWS and of folders."""
@@ -92,9 +94,11 @@ class GroupSpec:
     also: tuple[str, ...] = ()  # groups of the inventory that its hosts are in besides
 
     def __post_init__(self) -> None:
+        if self.name in RESERVED:
+            raise UsageError(f"a group cannot be called {self.name}: Ansible has its own", "for example: web, load")
         if not NAME.fullmatch(self.name):
             raise UsageError(
-                f"group name {self.name!r} is not lower-case letters, digits and _",
+                f"group name {self.name!r} is not lower-case letters, digits and _, 31 at most",
                 "for example: kafka, spark_worker",
             )
         if self.count < 0:

@@ -203,6 +203,7 @@ def test_workloads_and_parsers(folder):
         ("make: uuid", "make: guid", "groups.kafka.vars.kafka_cluster_id.make: must be uuid or index (it is", None),
         ("  heap:", "  version:", ":7: 'version' stands twice", None),
         ("  heap:", "  He-ap:", "options: 'He-ap' is no name for an option", None),
+        ("  kafka:\n", "  ungrouped:\n", "groups: 'ungrouped' is no name for a group", None),
         ("  kafka:\n", "  kaf-ka:\n", "groups: 'kaf-ka' is no name for a group", None),
         (
             "  tls: {type: bool, default: false",

@@ -55,7 +55,7 @@ def up(
         proxy_jump=proxy_jump,
         aws=hosts,
     )
-    specs = [launching.parse_group(text, chosen.instance_type) for text in groups or ()]
+    specs = launching.parse_groups(groups or (), chosen.instance_type)
     if dry_run:
         with Display() as display:
             seen = dry.look(chosen, display, hosts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -177,6 +178,15 @@ def as_it_is(lab: Lab) -> list[GroupSpec]:
     if not lab.hosts:
         raise UsageError(f"lab {lab.name} has no hosts yet: say which", "for example: labtool up web=3 load=1")
     return [GroupSpec(name, len(hosts), hosts[0].instance_type) for name, hosts in lab.groups.items()]
+
+
+def parse_groups(texts: Sequence[str], instance_type: str) -> list[GroupSpec]:
+    """Read GROUP=COUNT[:TYPE] of each group; `UsageError` where one stands twice."""
+    specs = [parse_group(text, instance_type) for text in texts]
+    counts = Counter(spec.name for spec in specs)
+    if twice := next((name for name, count in counts.items() if count > 1), None):
+        raise UsageError(f"group {twice} stands {counts[twice]} times", f"say once how many hosts: {twice}=COUNT")
+    return specs
 
 
 def parse_group(text: str, instance_type: str) -> GroupSpec:
