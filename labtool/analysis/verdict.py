@@ -344,17 +344,21 @@ def _watched(data: RunData, found: list[Usage]) -> list[Headline]:
     """What there is to say in numbers when no workload ran."""
     silent = [host for host in data.hosts if not data.signals.get(host)]
     heard = len(data.hosts) - len(silent)
-    silence = f"silent: {fmt.listed(silent, 3)}" if silent else "all left counters"
+    idle = data.record.not_running
+    every = len(data.hosts) + len(idle)
+    parts = [f"silent: {fmt.listed(silent, 3)}"] if silent else []
+    parts += [f"not running: {fmt.listed(list(idle), 3)}"] if idle else []
+    silence = "; ".join(parts) or "all left counters"
     shown = [
         Headline(
             "hosts",
             "Hosts measured",
             str(heard),
-            f"of {len(data.hosts)}",
-            silence if data.hosts else "no host is recorded",
+            f"of {every}",
+            silence if every else "no host is recorded",
             heard,
             "heat",
-            "ok" if heard == len(data.hosts) > 0 else "problem",
+            "ok" if heard == every > 0 else "problem",
         ),
         Headline(
             "measured",

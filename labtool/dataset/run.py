@@ -92,7 +92,8 @@ class RunRecord(Record, kw_only=True):
     workload_options: dict[str, Any] = field(default_factory=dict)
     operations: str = ""  # what the workload's operations are called; '': records or requests
     latency: Literal["intended"] | None = None  # what latency counts from; None: not known
-    hosts: list[HostRecord] = field(default_factory=list)
+    hosts: list[HostRecord] = field(default_factory=list)  # that ran when it began
+    not_running: dict[str, str] = field(default_factory=dict)  # the lab's other hosts then, and the state they were in
     versions: dict[str, str] = field(default_factory=dict)  # labtool, python, ansible-core, kafka, kernel …
     artifacts: dict[str, str] = field(default_factory=dict)  # file name → its SHA-512
     machine: dict[str, str] = field(default_factory=dict)  # controller: os, cpus, memory

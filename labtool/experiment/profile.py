@@ -96,6 +96,7 @@ def profile(
     begun = datetime.now(UTC)
     directory = RunDirectory.create(runs, lab.name, asked.name, begun)
     journal = Journal(directory, first_record(session, lab, asked, begun), watcher)
+    _note_not_running(journal, past=asked.past)
     early = Early(journal, watcher)
     try:
         failure = _measure(session, lab, asked, journal, strategy, observers, watcher, early)
@@ -170,6 +171,13 @@ def _measure(
     _note_joined(session, lab, journal)
     gathering.gather(session, access, lab, journal, watcher)
     return failure
+
+
+def _note_not_running(journal: Journal, *, past: bool) -> None:
+    """Name the lab's hosts that do not run: nothing is asked of them."""
+    for host, state in journal.record.not_running.items():
+        why = f"the host is {state}" if past else f"the host was {state} before the window began"
+        journal.missing("counters, logs and metrics", why, host)
 
 
 def _note_joined(session: Session, lab: Lab, journal: Journal) -> None:
@@ -254,6 +262,7 @@ def first_record(session: Session, lab: Lab, asked: Asked, begun: datetime) -> R
             )
             for host in lab.running
         ],
+        not_running={host.name: host.state for host in lab if not host.running},
         versions={
             "labtool": __version__,
             "python": platform.python_version(),

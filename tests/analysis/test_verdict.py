@@ -158,3 +158,12 @@ def test_percentiles_that_an_interrupted_run_lacks_were_still_measured(outcome, 
         found = said(record=record(stages=stages), clients=(measured,), summaries=(nothing,))
         p50 = next(headline for headline in found.headlines if headline.id == "p50")
         assert p50.bound == (said_of or "not measured by this workload")
+
+
+def test_hosts_that_did_not_run_count_as_not_measured():
+    watched = {"clients": (), "summaries": ()}
+    whole = said(**watched, record=record(workload=None)).headlines[0]
+    assert (whole.text, whole.unit, whole.bound, whole.severity) == ("3", "of 3", "all left counters", "ok")
+    without = said(**watched, record=record(workload=None, not_running={"kafka-2": "stopped"})).headlines[0]
+    assert (without.text, without.unit, without.severity) == ("3", "of 4", "problem")
+    assert without.bound == "not running: kafka-2"

@@ -61,7 +61,13 @@ def run(monkeypatch, tmp_path, lab, watcher, access):
         asked = profile.Asked("t", seconds, past=past, workload=workload)
         session = Session(Target("local-t", "us-east-1", kind="local"))
         return profile.profile(
-            session, lab, asked, runs=tmp_path / "runs", strategy="linear", observers=[], watcher=watcher
+            session,
+            doing.get("of", lab),
+            asked,
+            runs=tmp_path / "runs",
+            strategy="linear",
+            observers=[],
+            watcher=watcher,
         )
 
     return start
@@ -116,6 +122,28 @@ def test_a_host_that_joined_in_the_window_is_named(run, tmp_path, lab):
     assert [(each.host, each.why) for each in record(tmp_path).missing] == [
         ("kafka-1", "it joined the lab in the window")
     ]
+
+
+@pytest.mark.parametrize(
+    ("past", "why"), [(True, "the host is stopped"), (False, "the host was stopped before the window began")]
+)
+def test_a_host_that_does_not_run_is_named_and_asked_for_nothing(run, tmp_path, lab, past, why):
+    asked = []
+
+    def ask(access, hosts, *_):
+        asked.extend(host.name for host in hosts)
+        return []
+
+    stopped = replace(lab.hosts[0], state="stopped")
+    run(of=replace(lab, hosts=(stopped, lab.hosts[1])), past=past, clocks=ask, observe=ask)
+    kept = record(tmp_path)
+    assert [(each.host, each.what, each.why) for each in kept.missing] == [
+        ("kafka-0", "counters, logs and metrics", why)
+    ]
+    assert [host.name for host in kept.hosts] == ["load-0"] and kept.not_running == {"kafka-0": "stopped"}
+    assert set(asked) == {"load-0"}
+    one = 0.0208 + 20 * 0.08 / 730 + 0.005 + 7 * 0.30 / 730
+    assert kept.cost["usd_per_hour"] == pytest.approx(one, abs=0.00005)
 
 
 def test_ctrl_c_in_the_window_ends_it_and_gathers(run, tmp_path, watcher):
