@@ -12,7 +12,7 @@ import typer
 
 from labtool.cli import options
 from labtool.errors import LabtoolError, NothingThereError, UsageError
-from labtool.topology import Lab
+from labtool.topology import Host, Lab
 
 GROUPS_HELP = "GROUP=COUNT or GROUP=COUNT:TYPE, as web=3 load=1:t3.large. Without any, stopped hosts are started."
 
@@ -232,7 +232,7 @@ def extend(
         access = keys.need_key(session, found.name)
         network.admit_caller(session, found.name, work.display)
         keys.learn(session, found.name, found.running)
-        hosts = list(found) if on in (None, "all") else select(found, on)
+        hosts = meant(found, on)
         done = extending.extend(session, hosts, expires, extending.over_ssh(access))
         later = [host for host in hosts if host.name in done.done]
         prices = price_list.prices(session, (host.instance_type for host in later))
@@ -287,9 +287,9 @@ def exec_(
     region: options.Region = None,
     json: options.Json = False,
 ) -> None:
-    """Run a command on all hosts at once.
+    """Run a command on all running hosts at once.
 
-    Fails if it fails on any of them.
+    Fails if it fails on any of them. Hosts that do not run are left out and named; that is no failure.
     """
     from labtool.cli import render
     from labtool.cli.connect import reach, settings
@@ -297,14 +297,17 @@ def exec_(
 
     chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
     found, access = reach(chosen)
-    results = run_everywhere(access, select(found, on), shell_line(command), timeout)
+    hosts, left_out = select(found, on)
+    results = run_everywhere(access, hosts, shell_line(command), timeout)
     if json:
-        render.data([result.__dict__ for result in results])
+        others = [{"host": host.name, "code": None, "output": "", "left_out": host.state} for host in left_out]
+        render.data([*({**result.__dict__, "left_out": None} for result in results), *others])
     else:
         width = max(len(result.host) for result in results)
         for result in results:
             for text in result.output.splitlines() or [""] * (result.code == 0):
                 print(f"{result.host.ljust(width)}  {text}".rstrip())
+    tell_left_out(left_out)
     failed = [result for result in results if result.code != 0]
     if failed:
         if command[0] in {*found.groups, *(host.name for host in found)}:
@@ -326,7 +329,7 @@ def cp(
 ) -> None:
     """Copy files to hosts or from them.
 
-    From several hosts, each gets a folder of its own.
+    From several hosts, each gets a folder of its own. Hosts that do not run are left out and named; that is no failure.
     """
     from labtool.cli.connect import reach, settings
     from labtool.cli.remote import copy
@@ -337,7 +340,9 @@ def cp(
         raise UsageError("exactly one of the two must be on a host", "labtool cp kafka-0:/etc/hosts . ")
     found, access = reach(chosen)
     where, _, path = (source if sides[0] else target).partition(":")
-    copy(access, select(found, where), local=target if sides[0] else source, remote=path, download=sides[0])
+    hosts, left_out = select(found, where)
+    tell_left_out(left_out)
+    copy(access, hosts, local=target if sides[0] else source, remote=path, download=sides[0])
 
 
 def shell_line(words: Sequence[str]) -> str:
@@ -345,22 +350,45 @@ def shell_line(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else shlex.join(words)
 
 
-def select(lab: Any, names: str | None) -> list[Any]:
-    """Return the running hosts that `names` (hosts or groups, comma-separated) means; all for None or 'all'."""
+def select(lab: Lab, names: str | None) -> tuple[list[Host], list[Host]]:
+    """Return the hosts that `names` means as in `meant`: those that run, and the others.
+
+    `LabtoolError` where none runs of what one of the names stands for.
+    """
+    hosts = meant(lab, names)
+    for name in parts(names):
+        if not any(host.running and name in (host.name, host.group, "all") for host in hosts):
+            raise LabtoolError(f"{name} is not running", "`labtool up` starts stopped hosts")
+    return [host for host in hosts if host.running], [host for host in hosts if not host.running]
+
+
+def meant(lab: Lab, names: str | None) -> list[Host]:
+    """Return the hosts that `names` (hosts or groups, comma-separated) means; all for None or 'all'.
+
+    `UsageError` with the nearest names for one that is none.
+    """
     from labtool.errors import unknown
 
-    if names in (None, "all"):
-        return list(lab.running)
-    chosen = []
     known = {host.name for host in lab} | set(lab.groups) | {"all"}
-    for name in str(names).split(","):
-        found = [host for host in lab.running if name in (host.name, host.group)]
+    chosen: list[Host] = []
+    for name in parts(names):
         if name not in known:
             raise unknown(f"host or group of lab {lab.name}", name, known)
-        if not found:
-            raise LabtoolError(f"{name} is not running", "`labtool up` starts stopped hosts")
-        chosen += [host for host in found if host not in chosen]
+        chosen += [host for host in lab if name in (host.name, host.group, "all") and host not in chosen]
     return chosen
+
+
+def parts(names: str | None) -> list[str]:
+    """Return the names in a comma-separated list of them."""
+    return ["all"] if names is None else names.split(",")
+
+
+def tell_left_out(hosts: Sequence[Host]) -> None:
+    """Say on stderr which hosts a command did nothing with, since they do not run."""
+    for state in sorted({host.state for host in hosts}):
+        named = [host.name for host in hosts if host.state == state]
+        is_, was = ("is", "was") if len(named) == 1 else ("are", "were")
+        print(f"{', '.join(named)} {is_} {state}, and {was} left out", file=sys.stderr)
 
 
 def host_data(host: Any) -> dict[str, Any]:

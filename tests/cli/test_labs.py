@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
 from labtool import config
+from labtool.cloud import launch
+from labtool.progress import Silent
+from labtool.topology import GroupSpec
 
 MISSPELT = [
     ("status",),
@@ -100,3 +104,47 @@ def test_the_report_of_a_lab_that_was_never_measured_names_those_that_were(told,
     (tmp_path / "runs" / "kafka").mkdir(parents=True)
     code, _, err = told("report", "--lab", "kafak")
     assert code == 2 and "did you mean kafka?" in err
+
+
+@pytest.fixture
+def one_stopped(aws, account, monkeypatch):
+    """The lab two: kafka-0 and load-0 run, kafka-1 is stopped."""
+    specs = [GroupSpec("kafka", 2, "t3.small"), GroupSpec("load", 1, "t3.small")]
+    lab = launch.up(aws, "two", specs, image=None, ttl=timedelta(hours=4), progress=Silent())
+    account.stop(lab.host("kafka-1").instance_id)
+    account.aws.pass_time(30)
+    monkeypatch.setenv("LABTOOL_LAB", "two")
+
+
+@pytest.mark.usefixtures("one_stopped", "here")
+@pytest.mark.parametrize(("on", "ran"), [((), "kafka-0 load-0"), (("--on", "kafka"), "kafka-0")])
+def test_exec_names_the_hosts_that_it_leaves_out(told, on, ran):
+    code, out, err = told("exec", *on, "echo", "here")
+    assert (code, [line.split() for line in out.splitlines()]) == (0, [[host, "here"] for host in ran.split()])
+    assert err == "kafka-1 is stopped, and was left out\n"
+    code, out, _ = told("exec", *on, "--json", "echo", "here")
+    assert [(each["host"], each["code"], each["left_out"]) for each in json.loads(out)] == [
+        *((host, 0, None) for host in ran.split()),
+        ("kafka-1", None, "stopped"),
+    ]
+
+
+@pytest.mark.usefixtures("one_stopped", "here")
+def test_exec_that_runs_on_all_it_was_asked_for_leaves_nothing_out(told):
+    assert told("exec", "--on", "load", "true") == (0, "load-0\n", "")
+    code, out, err = told("exec", "--on", "kafka-0,kafka-1", "true")
+    assert (code, out) == (1, "") and "kafka-1 is not running" in err
+
+
+@pytest.mark.usefixtures("one_stopped", "here")
+def test_cp_names_the_hosts_that_it_leaves_out(told, tmp_path):
+    (tmp_path / "note").write_text("a note")
+    assert told("cp", "note", "kafka:/tmp") == (0, "", "kafka-1 is stopped, and was left out\n")
+
+
+@pytest.mark.usefixtures("one_stopped")
+def test_extend_names_the_stopped_host_of_a_group(told, monkeypatch):
+    monkeypatch.setattr("labtool.cloud.network.admit_caller", lambda *given: None)
+    monkeypatch.setattr("labtool.cloud.extend.over_ssh", lambda access: lambda host, expires: "")
+    code, _, err = told("extend", "--on", "kafka", "--ttl", "8h")
+    assert code == 1 and "kafka-1 (stopped)" in err
