@@ -266,14 +266,15 @@ def ssh(
     from labtool import ssh as remote
     from labtool.cli.connect import reach, settings
 
+    words = typed_words(command or (), "labtool ssh [OPTIONS] HOST [COMMAND]")
     chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
     found, access = reach(chosen)
     target = found.host(host)
     if not target.running:
         raise LabtoolError(f"{host} is {target.state}", "`labtool up` starts it")
     # A command on a terminal too: only so does ^C end it on the host.
-    terminal = sys.stdin.isatty() and (not command or sys.stdout.isatty())
-    line = remote.command(access, target, shell_line(command or ()), tty=terminal)
+    terminal = sys.stdin.isatty() and (not words or sys.stdout.isatty())
+    line = remote.command(access, target, shell_line(words), tty=terminal)
     os.execvp(line[0], line)  # noqa: S606 - ssh takes the terminal over
 
 
@@ -295,10 +296,13 @@ def exec_(
     from labtool.cli.connect import reach, settings
     from labtool.cli.remote import run_everywhere
 
+    words = typed_words(command, "labtool exec [OPTIONS] COMMAND")
+    if not words:
+        raise UsageError("no command is named", "labtool exec [OPTIONS] COMMAND")
     chosen = settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump)
     found, access = reach(chosen)
     hosts, left_out = select(found, on)
-    results = run_everywhere(access, hosts, shell_line(command), timeout)
+    results = run_everywhere(access, hosts, shell_line(words), timeout)
     if json:
         others = [{"host": host.name, "code": None, "output": "", "left_out": host.state} for host in left_out]
         render.data([*({**result.__dict__, "left_out": None} for result in results), *others])
@@ -310,8 +314,8 @@ def exec_(
     tell_left_out(left_out)
     failed = [result for result in results if result.code != 0]
     if failed:
-        if command[0] in {*found.groups, *(host.name for host in found)}:
-            hint = f"`--on {command[0]}` runs a command there"
+        if words[0] in {*found.groups, *(host.name for host in found)}:
+            hint = f"`--on {words[0]}` runs a command there"
         elif any(result.code == 255 for result in failed):
             hint = "255 is SSH's own: is port 22 admitted from here (`labtool up` admits this machine), is the host up?"
         else:
@@ -343,6 +347,15 @@ def cp(
     hosts, left_out = select(found, where)
     tell_left_out(left_out)
     copy(access, hosts, local=target if sides[0] else source, remote=path, download=sides[0])
+
+
+def typed_words(words: Sequence[str], usage: str) -> Sequence[str]:
+    """Return a command as it was typed, without a `--` before it; `UsageError` where it begins with an option."""
+    if words and words[0] == "--":
+        words = words[1:]
+    if words and words[0].startswith("-"):
+        raise UsageError(f"{words[0]} is no command, and no option in this place", usage)
+    return words
 
 
 def shell_line(words: Sequence[str]) -> str:

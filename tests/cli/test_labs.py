@@ -148,3 +148,32 @@ def test_extend_names_the_stopped_host_of_a_group(told, monkeypatch):
     monkeypatch.setattr("labtool.cloud.extend.over_ssh", lambda access: lambda host, expires: "")
     code, _, err = told("extend", "--on", "kafka", "--ttl", "8h")
     assert code == 1 and "kafka-1 (stopped)" in err
+
+
+@pytest.mark.usefixtures("kafka", "here")
+@pytest.mark.parametrize("words", [("echo", "-n", "a b"), ("--", "echo", "-n", "a b"), ("--", "echo -n 'a b'")])
+def test_ssh_and_exec_take_a_command_with_dashes_before_it(told, monkeypatch, words):
+    lines = []
+    monkeypatch.setattr("os.execvp", lambda program, line: lines.append(line))
+    assert told("ssh", "--lab", "kafka", "kafka-0", *words)[0] == 0
+    assert lines[0][-2:] == ["--", "echo -n 'a b'"]
+    assert told("exec", "--lab", "kafka", *words)[:2] == (0, "kafka-0  a b\n")
+
+
+@pytest.mark.usefixtures("kafka", "here")
+@pytest.mark.parametrize("words", [("-t", "top"), ("--", "-t"), ("--lab", "kafka")])
+def test_ssh_takes_no_option_after_the_host(told, monkeypatch, words):
+    monkeypatch.setattr("os.execvp", lambda program, line: pytest.fail(f"{line} was run"))
+    code, out, err = told("ssh", "--lab", "kafka", "kafka-0", *words)
+    assert (code, out) == (2, "")
+    assert f"{words[-1] if words[0] == '--' else words[0]} is no command" in err
+    assert "labtool ssh [OPTIONS] HOST [COMMAND]" in err
+
+
+@pytest.mark.usefixtures("kafka", "here")
+@pytest.mark.parametrize(
+    ("words", "says"), [(("--onn", "kafka", "true"), "--onn is no command"), (("--", "--"), "no command is named")]
+)
+def test_exec_takes_no_option_for_a_command(told, words, says):
+    code, out, err = told("exec", "--lab", "kafka", *words)
+    assert (code, out) == (2, "") and says in err
