@@ -281,7 +281,7 @@ def ssh(
 def exec_(
     command: Annotated[list[str], typer.Argument(help="The command; -- before it if it has options.")],
     on: Annotated[str | None, typer.Option("--on", help="Hosts or groups, comma-separated. [default: all]")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds until a host is given up.")] = 600,
+    timeout: Annotated[float, typer.Option(help="Seconds until a host is given up.", min=0.1)] = 600,
     proxy_jump: options.ProxyJump = None,
     lab: options.LabName = None,
     cloud: options.Cloud = None,
@@ -316,11 +316,17 @@ def exec_(
     if failed:
         if words[0] in {*found.groups, *(host.name for host in found)}:
             hint = f"`--on {words[0]}` runs a command there"
+        elif any(result.timed_out for result in failed):
+            hint = "it was ended there; `--timeout SECONDS` gives it longer"
         elif any(result.code == 255 for result in failed):
             hint = "255 is SSH's own: is port 22 admitted from here (`labtool up` admits this machine), is the host up?"
         else:
             hint = "`labtool ssh HOST` to look there"
-        raise LabtoolError(f"failed on {', '.join(f'{r.host} (exit code {r.code})' for r in failed)}", hint)
+        why = {
+            result.host: f"not finished after {timeout:g} s" if result.timed_out else f"exit code {result.code}"
+            for result in failed
+        }
+        raise LabtoolError(f"failed on {', '.join(f'{host} ({each})' for host, each in why.items())}", hint)
 
 
 def cp(

@@ -12,10 +12,16 @@ import typer
 from labtool.cli import options
 from labtool.errors import LabtoolError, StoppedError, UsageError, unknown
 
-Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Length of the window. [default: 5]", min=0.2)]
+LENGTH = {"min": 0.2, "max": options.LONGEST_MINUTES}
+Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Length of the window. [default: 5]", **LENGTH)]
 Warmup = Annotated[
     float | None,
-    typer.Option("--warmup", help="Seconds at the start that are shown but not counted. [default: 0]", min=0),
+    typer.Option(
+        "--warmup",
+        help="Seconds at the start that are shown but not counted. [default: 0]",
+        min=0,
+        max=60 * options.LONGEST_MINUTES,
+    ),
 ]
 Name = Annotated[str | None, typer.Option("--name", help="The run's name. [default: the workload's]")]
 Namespace = Annotated[
@@ -36,7 +42,7 @@ def profile(
     workload: Annotated[
         str | None, typer.Option("--workload", "-w", help="Drive the stack with it; its options follow.")
     ] = None,
-    last: Annotated[float | None, typer.Option("--last", help="Profile the past MINUTES instead.", min=0.2)] = None,
+    last: Annotated[float | None, typer.Option("--last", help="Profile the past MINUTES instead.", **LENGTH)] = None,
     warmup: Warmup = None,
     name: Name = None,
     namespace: Namespace = None,

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 WHERE = "Where"
+LONGEST_MINUTES = 30 * 24 * 60
+"""The longest window: as long as hosts live."""
 Cloud = Annotated[
     str | None,
     typer.Option("--cloud", help="local (this machine) or aws.", rich_help_panel=WHERE, metavar="local|aws"),

@@ -32,6 +32,7 @@ class Result:
     host: str
     code: int
     output: str
+    timed_out: bool = False  # a command's own 124 is none of ours
 
 
 def run_everywhere(access: Access, hosts: Sequence[Host], line: str, timeout_s: float) -> list[Result]:
@@ -43,7 +44,7 @@ def run_everywhere(access: Access, hosts: Sequence[Host], line: str, timeout_s: 
 
     def run(host: Host, stop: threading.Event) -> Result:
         code, output = _run(ssh.command(access, host, remote), timeout_s, stop)
-        return Result(host.name, code, output)
+        return Result(host.name, TIMED_OUT if code is None else code, output, timed_out=code is None)
 
     return _on_all(hosts, run, at_once=64)
 
@@ -61,7 +62,7 @@ def copy(access: Access, hosts: Sequence[Host], *, local: str, remote: str, down
             Path(here).mkdir(parents=True, exist_ok=True)
         command = ["scp", "-q", "-r", *ssh.options(access, host=host), *([there, here] if download else [here, there])]
         code, said = _run(command, math.inf, stop)
-        return f"{host.name}: {said.strip()}" if code else ""
+        return f"{host.name}: {said.strip()}" if code != 0 else ""
 
     failed = [message for message in _on_all(hosts, one, at_once=16) if message]
     if failed:
@@ -79,8 +80,11 @@ def _on_all(hosts: Sequence[Host], work: Callable[[Host, threading.Event], T], *
             raise
 
 
-def _run(command: Sequence[str], timeout_s: float, stop: threading.Event) -> tuple[int, str]:
-    """Run a local command until it ends, the time is over or `stop` is set; return its exit code and what it said."""
+def _run(command: Sequence[str], timeout_s: float, stop: threading.Event) -> tuple[int | None, str]:
+    """Run a local command until it ends, the time is over or `stop` is set.
+
+    Return its exit code, None after the deadline, and what it said.
+    """
     if stop.is_set():
         return INTERRUPTED, ""
     deadline = time.monotonic() + timeout_s
@@ -104,7 +108,7 @@ def _run(command: Sequence[str], timeout_s: float, stop: threading.Event) -> tup
                 _close(process)
         said.seek(0)
         output = said.read().decode(errors="replace")
-    return code if code is not None else INTERRUPTED if stop.is_set() else TIMED_OUT, output
+    return INTERRUPTED if code is None and stop.is_set() else code, output
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

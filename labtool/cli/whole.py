@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Keep = Annotated[bool, typer.Option("--keep", help="Leave the hosts; `labtool down --lab NAME` ends them.")]
 Minutes = Annotated[
-    float | None, typer.Option("--minutes", "-m", help="Length of the window. [default: what it takes]", min=0.2)
+    float | None,
+    typer.Option("--minutes", "-m", help="Length of the window. [default: what it takes]", **measure.LENGTH),
 ]
 Ttl = Annotated[
     str | None,

@@ -47,6 +47,19 @@ def test_version(capfd):
         (["profile", "--workload", "kafka-thruput"], "kafka-throughput"),
         (["profile", "--workload", "kafka-throughput", "--rat", "3"], "--rate"),
         (["profile", "--last", "5", "--minutes", "5"], "--last"),
+        *(
+            ([*command, value], f"'{command[-1]}'")
+            for command in (
+                ["profile", "--minutes"],
+                ["profile", "--last"],
+                ["profile", "--warmup"],
+                ["run", "countdown", "--dry-run", "--minutes"],
+                ["run", "countdown", "--dry-run", "--warmup"],
+                ["run", "kafka-throughput", "--minutes"],
+            )
+            for value in ("inf", "nan", "1e300", "-1")
+        ),
+        *((["exec", "--timeout", value, "true"], "'--timeout'") for value in ("0", "-1", "nan")),
         (["up", "web"], "web=3"),
         (["up", "web=1", "load=1", "web=2"], "group web stands 2 times"),
         (["up", "all=1"], "cannot be called all"),

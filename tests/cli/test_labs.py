@@ -177,3 +177,12 @@ def test_ssh_takes_no_option_after_the_host(told, monkeypatch, words):
 def test_exec_takes_no_option_for_a_command(told, words, says):
     code, out, err = told("exec", "--lab", "kafka", *words)
     assert (code, out) == (2, "") and says in err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kafka", "here")
+def test_exec_tells_its_own_deadline_from_a_command_that_says_124(told):
+    code, _, err = told("exec", "--lab", "kafka", "--timeout", "0.5", "sleep 30")
+    assert code == 1 and "failed on kafka-0 (not finished after 0.5 s)\n" in err and "--timeout" in err
+    code, _, err = told("exec", "--lab", "kafka", "exit 124")
+    assert code == 1 and "failed on kafka-0 (exit code 124)\n" in err and "--timeout" not in err
