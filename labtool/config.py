@@ -18,7 +18,8 @@ from msgspec import Meta, Struct
 
 from labtool import checked
 from labtool.checked import RefusedError, matching
-from labtool.errors import ConfigError
+from labtool.errors import ConfigError, LabtoolError
+from labtool.files import make_folder
 from labtool.topology import LAB_NAME
 
 BENCHMARK_NETWORK = ipaddress.IPv4Network("198.18.0.0/15")
@@ -113,7 +114,11 @@ def load(flags: Mapping[str, Any] | None = None, start: Path | None = None) -> S
     """
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
-    file = find_file(start or Path.cwd())
+    try:
+        here = start or Path.cwd()
+    except FileNotFoundError:
+        raise LabtoolError("the folder that this command was started in is gone", "`cd` to one that is there") from None
+    file = find_file(here)
     if file is not None:
         import tomllib
 
@@ -175,14 +180,10 @@ def _plain(key: str, text: str) -> str | list[str]:
 def home() -> Path:
     """Return the folder of what this user's labtool keeps: lab keys, locks, error logs (mode 0700)."""
     base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    folder = Path(os.environ.get("LABTOOL_HOME") or base / "labtool")
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return make_folder(Path(os.environ.get("LABTOOL_HOME") or base / "labtool"), "LABTOOL_HOME", 0o700)
 
 
 def cache() -> Path:
     """Return the folder of what can be fetched again: artifacts, SSH control sockets."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "labtool"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return make_folder(base / "labtool", "XDG_CACHE_HOME", 0o700)

@@ -1,10 +1,23 @@
-"""Files that a crash leaves whole."""
+"""Files that a crash leaves whole, and the folders that users name."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+
+from labtool.errors import LabtoolError
+
+
+def make_folder(path: Path, setting: str, mode: int = 0o777) -> Path:
+    """Make a folder and those it is in, and return it; `LabtoolError` names it and the `setting` that chooses it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+    except OSError as error:
+        raise LabtoolError(
+            f"the folder {path.absolute()} cannot be made: {error.strerror}", f"{setting} names another"
+        ) from error
+    return path
 
 
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:

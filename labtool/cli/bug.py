@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from labtool import __version__, config
+from labtool.errors import LabtoolError
 
 MACHINE_ERRORS = {
     errno.ENOSPC: "free some space (`df -h` shows where), then run the command again",
@@ -39,7 +40,7 @@ def report_bug(error: BaseException) -> Path | str:
     """Write the details of `error` to a file (mode 0600) and return its path, or why there is none."""
     try:
         return _write(error)
-    except OSError as failed:
+    except (OSError, LabtoolError) as failed:
         traceback.print_exception(error)
         return f"above; they could not be written: {failed}"
 

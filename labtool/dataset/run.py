@@ -19,7 +19,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 from labtool import checked
 from labtool.checked import RefusedError
 from labtool.errors import DataError
-from labtool.files import write_bytes
+from labtool.files import make_folder, write_bytes
 
 CUT = "it was cut or edited by hand"
 
@@ -128,7 +128,7 @@ class RunDirectory:
         stamp = at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
         path = base / lab / f"{stamp}-{slug}"
         for folder in ("ansible", "logs", "raw", "tables", "figures"):
-            (path / folder).mkdir(parents=True, exist_ok=True)
+            make_folder(path / folder, "LABTOOL_RUNS")
         link = base / lab / "latest"
         temporary = base / lab / f".latest-{os.getpid()}"
         temporary.unlink(missing_ok=True)

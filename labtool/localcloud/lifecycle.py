@@ -20,6 +20,7 @@ from typing import Any
 from labtool.checked import encoded
 from labtool.config import LocalSettings
 from labtool.errors import LocalCloudError
+from labtool.files import make_folder
 from labtool.localcloud import engine as engines
 from labtool.localcloud import firewall, image, network
 from labtool.localcloud.layout import Layout
@@ -239,7 +240,7 @@ def _endpoint(running: Status) -> Endpoint:
 
 @contextmanager
 def _locked(layout: Layout, progress: Progress) -> Iterator[None]:
-    layout.lock.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(layout.lock.parent, "LABTOOL_LOCAL_STATE")
     with layout.lock.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,7 @@ from labtool.errors import LabtoolError
 def _here(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("labtool.localcloud.start", lambda *given: pytest.fail("the local cloud was started"))
 
 
 def told(capfd, *words):
@@ -106,3 +107,32 @@ def test_expected_errors_exit_1_interrupts_130_bugs_3(capfd, monkeypatch, tmp_pa
     code, _, err = fail_with(RuntimeError("oh"))
     assert code == 3
     assert "RuntimeError: oh" in Path(err.rsplit(": ", 1)[1].strip()).read_text()
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_way_out(capfd, monkeypatch):
+    for name, why in (("/proc/none", "No such file or directory"), ("/etc/passwd/none", "Not a directory")):
+        monkeypatch.setenv("LABTOOL_HOME", name)
+        code, out, err = told(capfd, "up", "web=1", "--cloud", "aws")
+        assert (code, out) == (1, "")
+        assert err == f"labtool: the folder {name} cannot be made: {why}\n  LABTOOL_HOME names another\n"
+
+
+def test_a_bug_is_told_even_where_its_file_cannot_be_written(capfd, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("oh")
+
+    monkeypatch.setenv("LABTOOL_HOME", "/proc/none")
+    monkeypatch.setattr("labtool.cli.connect.settings", fail)
+    code, _, err = told(capfd, "status")
+    assert code == 3 and "a bug of ours: RuntimeError: oh" in err and "the folder /proc/none cannot be made" in err
+
+
+def test_a_working_folder_that_is_gone_is_said_to_be(capfd, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (["status"], ["profile", "--last", "1"], ["up", "web=1"]):
+        code, out, err = told(capfd, *words)
+        assert (code, out) == (1, "")
+        assert err == "labtool: the folder that this command was started in is gone\n  `cd` to one that is there\n"

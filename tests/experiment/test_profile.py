@@ -17,7 +17,7 @@ from labtool import stacks
 from labtool.ansible.result import PlayResult
 from labtool.cloud.session import Session, Target
 from labtool.dataset.run import RunDirectory, RunRecord
-from labtool.errors import CloudError, StoppedError
+from labtool.errors import CloudError, LabtoolError, StoppedError
 from labtool.experiment import profile
 from labtool.experiment.journal import Journal
 from labtool.experiment.profile import Early
@@ -283,3 +283,9 @@ def test_a_spot_interruption_ends_the_window_and_stands_in_the_run(tmp_path):
     assert (row["host"], row["kind"], row["name"]) == ("web-1", "fault", "spot interruption")
     (missing,) = directory.read().missing
     assert missing.host == "web-1" and "marked-for-termination" in missing.why
+
+
+def test_runs_that_have_no_folder_are_told_how_to_have_one():
+    with pytest.raises(LabtoolError, match=r"the folder /proc/none/lab/.*cannot be made") as told:
+        RunDirectory.create(Path("/proc/none"), "lab", "profile", datetime.now(UTC))
+    assert told.value.hint == "LABTOOL_RUNS names another"

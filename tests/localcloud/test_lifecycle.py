@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from msgspec import structs
 
 from labtool import localcloud
 from labtool.checked import encoded
-from labtool.errors import LocalCloudError
+from labtool.errors import LabtoolError, LocalCloudError
 from labtool.localcloud import lifecycle, requirements
 from labtool.localcloud.layout import Layout
 
@@ -215,3 +216,13 @@ def test_the_command_line_of_the_module(settings):
     words = [sys.executable, "-m", "labtool.localcloud", "status", "--settings", encoded(settings).decode()]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (1, "null")
+
+
+def test_a_folder_of_state_that_cannot_be_made_is_named(settings):
+    nowhere = structs.replace(settings, state=Path("/proc/none"))
+    with (
+        pytest.raises(LabtoolError, match="the folder /proc/none cannot be made") as told,
+        lifecycle._locked(Layout(nowhere), print),
+    ):
+        pass
+    assert told.value.hint == "LABTOOL_LOCAL_STATE names another"
