@@ -28,6 +28,7 @@ class Outlook:
     session: Session | None
     options: Options  # how hosts would be launched
     ttl: timedelta  # how long they would live
+    image: str | None  # of which they would be made; None: the cloud's default
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,13 @@ class Foreseen:
             return
         if self.plan.launches:
             print(f"price on AWS: {self.cost.new}")
-            most = self.cost.most_usd - self.cost.again_usd
-            print(f"they end themselves after {lifetime_text(self.cost.span)}: ${most:.2f} at most")
+            usd, new = self.cost.most_usd - self.cost.again_usd, self.cost.new
+            most = f": ${usd:.2f} at most{new.without}" if new.known else ""
+            print(f"they end themselves after {lifetime_text(self.cost.span)}{most}")
         if self.plan.start:
             print(f"price on AWS of those started again: {self.cost.again}")
-            print(f"until they end themselves: ${self.cost.again_usd:.2f} at most")
+            if self.cost.again.known:
+                print(f"until they end themselves: ${self.cost.again_usd:.2f} at most")
 
 
 def look(chosen: Settings, progress: Progress, typed: Mapping[str, Any] | None = None) -> Outlook:
@@ -77,17 +80,21 @@ def look(chosen: Settings, progress: Progress, typed: Mapping[str, Any] | None =
     options = launch_options(chosen, typed)
     session = connect_running(chosen, progress)
     lab = find.find_lab(session, chosen.lab) if session else Lab(chosen.lab, chosen.region)
-    return Outlook(lab, session, options, ttl)
+    return Outlook(lab, session, options, ttl, chosen.image)
 
 
 def foresee(seen: Outlook, specs: Sequence[GroupSpec]) -> Foreseen:
     """Return what `specs` would come to; `UsageError` for what could not be launched."""
-    from labtool.cloud import instance_types, plan
+    from labtool.cloud import images, instance_types, plan
 
     planned = plan.make(seen.lab, specs)
     seen.options.check(planned.launches)
     if seen.session:
         instance_types.check(seen.session, planned.types)
+        if planned.launches:
+            images.resolve(seen.session, seen.image)
+    elif seen.image:
+        images.check_name(seen.image)
     cost = terms(planned, seen.lab, seen.session, seen.options, seen.ttl)
     return Foreseen(planned, cost, _after(seen.lab, planned))
 

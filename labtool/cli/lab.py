@@ -56,17 +56,23 @@ def up(
         aws=hosts,
     )
     specs = launching.parse_groups(groups or (), chosen.instance_type)
+    if specs:
+        launching.check_at_least(at_least, specs)
     if dry_run:
         with Display() as display:
             seen = dry.look(chosen, display, hosts)
-            foreseen = dry.foresee(seen, specs or launching.as_it_is(seen.lab))
+            specs = specs or launching.as_it_is(seen.lab)
+            launching.check_at_least(at_least, specs)
+            foreseen = dry.foresee(seen, specs)
         if json:
             render.data(foreseen.data)
         else:
             foreseen.tell()
         return
     with launching.held(chosen, ssh_from=ssh_from, typed=hosts) as work:
-        ready = launching.bring_up(work, specs or launching.as_it_is(work.lab), yes=yes, at_least=at_least)
+        specs = specs or launching.as_it_is(work.lab)
+        launching.check_at_least(at_least, specs)
+        ready = launching.bring_up(work, specs, yes=yes, at_least=at_least)
     if json:
         render.data([host_data(host) for host in ready])
     else:

@@ -129,13 +129,12 @@ class Terms:
         """Say it in a sentence."""
         parts = []
         if self.plan.launches:
-            most = (
-                f"${self.new.usd_per_hour * (self.span / HOUR):.2f} in the {lifetime_text(self.span)} they live at most"
-            )
-            parts.append(f"{_hosts(len(self.plan.types))} {self.new}, {most}")
+            usd = self.new.usd_per_hour * (self.span / HOUR)
+            most = f", ${usd:.2f} in the {lifetime_text(self.span)} they live at most" if self.new.known else ""
+            parts.append(f"{_hosts(len(self.plan.types))} {self.new}{most}")
         if self.plan.start:
-            most = f"${self.again_usd:.2f} until they end at most"
-            parts.append(f"{_hosts(len(self.plan.start), ' started again')} {self.again}, {most}")
+            most = f", ${self.again_usd:.2f} until they end at most" if self.again.known else ""
+            parts.append(f"{_hosts(len(self.plan.start), ' started again')} {self.again}{most}")
         return "; ".join(parts)
 
 
@@ -195,6 +194,13 @@ def parse_group(text: str, instance_type: str) -> GroupSpec:
     if not match:
         raise UsageError(f"{text!r} is not GROUP=COUNT or GROUP=COUNT:TYPE", "for example: web=3 or load=1:t3.large")
     return GroupSpec(match[1], int(match[2]), match[3] or instance_type)
+
+
+def check_at_least(at_least: int | None, specs: Sequence[GroupSpec]) -> None:
+    """Refuse to go on with more hosts than are asked for."""
+    asked = sum(spec.count for spec in specs)
+    if at_least is not None and at_least > asked:
+        raise UsageError(f"--at-least {at_least} is more than the {asked} host{'s' * (asked != 1)} asked for")
 
 
 def parse_ttl(text: str) -> timedelta:

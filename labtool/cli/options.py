@@ -10,6 +10,22 @@ from typing import Annotated, Any
 import typer
 
 WHERE = "Where"
+
+
+def ipv4_network(text: str | None) -> str | None:
+    """Return an IPv4 network as AWS writes it; an address alone is a network of one."""
+    from ipaddress import IPv4Network
+
+    from labtool.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        return str(IPv4Network(text))
+    except ValueError as error:
+        raise UsageError(f"--ssh-from: {error}", "for example: 198.51.100.7/32, 198.51.100.0/24") from None
+
+
 LONGEST_MINUTES = 30 * 24 * 60
 """The longest window: as long as hosts live."""
 Cloud = Annotated[
@@ -100,7 +116,12 @@ MaxCost = Annotated[
 ]
 SshFrom = Annotated[
     str | None,
-    typer.Option("--ssh-from", metavar="CIDR", help="Network SSH is admitted from. [default: this machine's address]"),
+    typer.Option(
+        "--ssh-from",
+        metavar="CIDR",
+        help="Network SSH is admitted from. [default: this machine's address]",
+        callback=ipv4_network,
+    ),
 ]
 
 

@@ -48,10 +48,9 @@ class Image:
 def resolve(session: Session, name: str | None) -> Image:
     """Return the image called `name`: a distribution of `DISTRIBUTIONS` or an AMI id."""
     name = name or session.target.default_image
-    if re.fullmatch(r"ami-[0-9a-f]+", name):
-        return _describe(session, name, None)
+    check_name(name)
     if name not in DISTRIBUTIONS:
-        raise unknown("image", name, DISTRIBUTIONS)
+        return _describe(session, name, None)
     wanted = DISTRIBUTIONS[name]
     with told_clearly(f"looking for image {name}"):
         try:
@@ -64,6 +63,12 @@ def resolve(session: Session, name: str | None) -> Image:
                 f"its own is {session.target.default_image}: leave out --image",
             ) from None
     return _describe(session, parameter["Parameter"]["Value"], wanted.login)
+
+
+def check_name(name: str) -> None:
+    """Return if `name` is a distribution's or may be an AMI's id; `UsageError` names the nearest distributions."""
+    if name not in DISTRIBUTIONS and not re.fullmatch(r"ami-[0-9a-f]+", name):
+        raise unknown("image", name, DISTRIBUTIONS)
 
 
 def need_ssm_agent(session: Session, name: str | None) -> None:

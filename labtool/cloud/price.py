@@ -61,7 +61,14 @@ class Price:
         return Price(self.usd_per_hour + other.usd_per_hour, unknown, self.prices)
 
     def __str__(self) -> str:
+        if not self.known:
+            return f"an unknown amount (no price of {', '.join(self.unknown)})"
         return f"${self.usd_per_hour:.3f} per hour ({self.prices}){self.without}"
+
+    @property
+    def known(self) -> bool:
+        """False where none of it has a price here."""
+        return self.usd_per_hour > 0 or not self.unknown
 
     @property
     def without(self) -> str:

@@ -63,6 +63,12 @@ def test_version(capfd):
         *((["exec", "--timeout", value, "true"], "'--timeout'") for value in ("0", "-1", "nan")),
         (["up", "web"], "web=3"),
         (["up", "web=1", "load=1", "web=2"], "group web stands 2 times"),
+        (["up", "web=1", "load=1", "--at-least", "3"], "more than the 2 hosts asked for"),
+        *(
+            ([*command, "--ssh-from", network], "198.51.100.7/32")
+            for command in (["up", "web=1"], ["up", "web=1", "--dry-run"], ["deploy", "kafka-cluster", "--dry-run"])
+            for network in ("nonsense", "198.51.100.7/24", "::1/128")
+        ),
         (["up", "all=1"], "cannot be called all"),
         (["up", "web=1", "localhost=1"], "cannot be called localhost"),
         (["up", "web=3", "--ttl", "soon"], "90m, 4h, 2d"),

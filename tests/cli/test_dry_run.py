@@ -72,3 +72,36 @@ def test_what_there_is_is_counted(told, account, aws):
 
 def test_a_lifetime_that_is_none_is_refused_in_a_dry_run_too(told, nothing_starts):
     assert told("deploy", "kafka-cluster", "--ttl", "soon", "--dry-run")[0] == 2
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_a_price_that_is_not_known_is_said_to_be(told):
+    code, out, _ = told("up", "web=1:x9.huge", "--dry-run")
+    assert code == 0 and "price on AWS: an unknown amount (no price of x9.huge)\n" in out
+    assert out.endswith("they end themselves after 4h\n") and "$" not in out
+    _, out, _ = told("up", "web=1:x9.huge", "load=1", "--dry-run")
+    assert "2025-06), without x9.huge: no price known\n" in out
+    assert out.endswith("after 4h: $0.12 at most, without x9.huge: no price known\n")
+
+
+@pytest.mark.parametrize("words", [("up", "web=1"), ("deploy", "kafka-cluster"), ("run", "countdown")])
+def test_an_unknown_image_is_refused_where_no_cloud_runs(told, nothing_starts, words):
+    code, out, err = told(*words, "--dry-run", "--image", "debian-21")
+    assert (code, out) == (2, "") and "unknown image: debian-21\n  did you mean debian-1" in err
+
+
+@pytest.mark.usefixtures("kafka")
+def test_an_image_is_looked_for_where_a_cloud_answers(told, aws):
+    words = ("--lab", "kafka", "--dry-run", "--image")
+    assert told("up", "kafka=2", *words, "debian-12")[0] == 0
+    assert "unknown image: debian-21" in told("up", "kafka=2", *words, "debian-21")[2]
+    code, out, err = told("up", "kafka=2", *words, "ami-0123456789abcdef0")
+    assert (code, out) == (1, "") and "ami-0123456789abcdef0" in err
+    assert told("up", "kafka=1", *words, "ami-0123456789abcdef0")[:2] == (0, "nothing to launch\n")
+
+
+@pytest.mark.usefixtures("kafka")
+def test_no_more_hosts_are_waited_for_than_there_are(told):
+    for more in ((), ("--dry-run",)):
+        code, out, err = told("up", "--lab", "kafka", "--at-least", "2", *more)
+        assert (code, out) == (2, "") and "--at-least 2 is more than the 1 host asked for" in err

@@ -19,6 +19,8 @@ from labtool.cloud import keys, network, price_list, wait
 from labtool.cloud.price import SHIPPED
 
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
+DRY = {"DescribeInstances", "DescribeInstanceTypes", "GetParameter", "DescribeImages", "GetProducts"}
+"""What a dry run asks for: it makes nothing."""
 
 
 @pytest.fixture
@@ -164,7 +166,7 @@ def test_a_dry_run_launches_nothing(labtool, aws):
     out, _ = labtool("up", "kafka=2:m5.large", "--root-gib", "500", "--dry-run")
     assert "would launch kafka-0, kafka-1 (m5.large)" in out
     assert "$0.393" in out  # 2 × 0.12, a terabyte of disk at 0.1, and the rest
-    assert {call.action for call in aws.calls} == {"DescribeInstances", "DescribeInstanceTypes", "GetProducts"}
+    assert {call.action for call in aws.calls} == DRY
 
 
 def test_a_lab_that_costs_too_much_is_not_launched(labtool, aws):
@@ -200,7 +202,7 @@ def test_a_dry_run_refuses_what_could_not_be_launched(labtool, aws):
     assert json.loads(out)["usd_per_hour"] == pytest.approx(
         json.loads(small)["usd_per_hour"] + 3 * 480 * 0.1 / 730, abs=1e-4
     )
-    assert {call.action for call in aws.calls} == {"DescribeInstances", "DescribeInstanceTypes", "GetProducts"}
+    assert {call.action for call in aws.calls} == DRY
 
 
 def test_options_come_from_the_file_too_and_the_command_line_wins(labtool, aws, tmp_path):
