@@ -114,6 +114,7 @@ class Observer(Protocol):
         """Take note of `event`; an exception ends the playbook and is raised to its caller."""
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _STATS = {
     "ok": "ok",
     "changed": "changed",
@@ -225,7 +226,7 @@ def _lines(value: Any) -> list[str]:
         return []
     if isinstance(value, list | tuple):
         return [line for part in value for line in _lines(part)]
-    return str(value).splitlines()
+    return _COLOUR.sub("", str(value)).splitlines()
 
 
 def _counts(data: Mapping[str, Any]) -> dict[str, HostCounts]:

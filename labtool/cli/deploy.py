@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from labtool.cli import options
+from labtool.errors import StoppedError
 
 
 @options.launches
@@ -58,19 +59,22 @@ def deploy_stack(
             foreseen.tell()
             print(f"then, on them:\n{following}")
         return
-    with launching.held(chosen, ssh_from=ssh_from, typed=hosts) as work:
-        before = deploy.remembered(work.session, work.lab.name)
-        values, specs = wanted(stack, typed, before, work.lab, type, work.display)
-        ready = launching.bring_up(work, specs, yes=yes)
-        done = deploy.deploy(
-            work.session,
-            ready,
-            stack,
-            values,
-            strategy=chosen.strategy,
-            observers=[PlayDisplay(work.display)],
-            progress=work.display,
-        )
+    try:
+        with launching.held(chosen, ssh_from=ssh_from, typed=hosts) as work:
+            before = deploy.remembered(work.session, work.lab.name)
+            values, specs = wanted(stack, typed, before, work.lab, type, work.display)
+            ready = launching.bring_up(work, specs, yes=yes)
+            done = deploy.deploy(
+                work.session,
+                ready,
+                stack,
+                values,
+                strategy=chosen.strategy,
+                observers=[PlayDisplay(work.display)],
+                progress=work.display,
+            )
+    except KeyboardInterrupt:
+        raise StoppedError("interrupted", "run it again to go on") from None
     endpoints = {each.name: each.text for each in stack.endpoints(ready, values)}
     if json:
         render.data(
@@ -85,7 +89,7 @@ def deploy_stack(
             }
         )
         return
-    print(f"{stack.name} is ready in lab {ready.name}: {done.play.changed} changes")
+    print(f"{stack.name} is ready in lab {ready.name}: {done.play.changed} change{'s' * (done.play.changed != 1)}")
     for name, value in endpoints.items():
         print(f"{name}: {value}")
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from labtool.cli import options, script
+from labtool.errors import UsageError
 
 
 def inventory(
@@ -27,6 +28,9 @@ def inventory(
     from labtool.ansible import inventory as text
     from labtool.cli.connect import settings
 
+    asked = [flag for flag, given in (("--list", list_), ("--host", host), ("--graph", graph)) if given]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} are answers of their own", "ask for one at a time")
     data = script.of_lab(settings(cloud=cloud, lab=lab, region=region, proxy_jump=proxy_jump))
     if list_:
         print(text.as_json(data))

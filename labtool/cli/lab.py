@@ -404,8 +404,11 @@ def meant(lab: Lab, names: str | None) -> list[Host]:
 
 
 def parts(names: str | None) -> list[str]:
-    """Return the names in a comma-separated list of them."""
-    return ["all"] if names is None else names.split(",")
+    """Return the names in a comma-separated list of them; `UsageError` where there is none in it."""
+    found = ["all"] if names is None else [name for part in names.split(",") if (name := part.strip())]
+    if not found:
+        raise UsageError("no host or group is named", "for example: web-0, or web,load; all is every host")
+    return found
 
 
 def tell_left_out(hosts: Sequence[Host]) -> None:

@@ -54,19 +54,33 @@ def copy(access: Access, hosts: Sequence[Host], *, local: str, remote: str, down
     if not download and not Path(local).exists():
         raise LabtoolError(f"{local} does not exist")
 
+    made: list[Path] = []
+
     def one(host: Host, stop: threading.Event) -> str:
         there = f"{host.login}@{host.address}:{remote}"
         here = local
         if download and len(hosts) > 1:
             here = str(Path(local) / host.name)
-            Path(here).mkdir(parents=True, exist_ok=True)
+            made.extend(_make(Path(here)))
         command = ["scp", "-q", "-r", *ssh.options(access, host=host), *([there, here] if download else [here, there])]
         code, said = _run(command, math.inf, stop)
         return f"{host.name}: {said.strip()}" if code != 0 else ""
 
-    failed = [message for message in _on_all(hosts, one, at_once=16) if message]
+    try:
+        failed = [message for message in _on_all(hosts, one, at_once=16) if message]
+    finally:
+        for folder in sorted(made, key=lambda path: len(path.parts), reverse=True):
+            with suppress(OSError):
+                folder.rmdir()  # where something was copied it is not empty
     if failed:
         raise LabtoolError("not copied: " + "; ".join(failed))
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and those it is in, and return those that were not there."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _on_all(hosts: Sequence[Host], work: Callable[[Host, threading.Event], T], *, at_once: int) -> list[T]:

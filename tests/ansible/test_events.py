@@ -131,6 +131,7 @@ def test_details_may_be_absent():
     [
         ({"msg": ["one", "two"]}, "one\ntwo"),
         ({"msg": "Task failed: Action failed: no such file"}, "no such file"),
+        ({"msg": "mvn failed: [\x1b[1;31mERROR\x1b[m] no such version"}, "mvn failed: [ERROR] no such version"),
         ({"msg": "EOF on stream; last 100 lines received:\nssh: no route"}, "ssh: no route"),
         ({"msg": "non-zero return code", "rc": 1, "cmd": "set -e\nfalse"}, "exit code 1: set -e…"),
         ({"msg": "All items failed", "results": [{"failed": True, "item": "x", "msg": "why"}]}, "item x: why"),

@@ -74,6 +74,8 @@ def test_version(capfd):
         (["up", "web=3", "--ttl", "soon"], "90m, 4h, 2d"),
         (["up", "web=3", "--ttl", "90d"], "30d"),
         (["cp", "a", "b"], "exactly one"),
+        (["inventory", "--graph", "--list"], "--list and --graph are answers of their own"),
+        (["inventory", "--json", "--host", "web-0"], "--list and --host"),
         (["status", "--cloud", "azure"], "cloud"),
     ],
 )

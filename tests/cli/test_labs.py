@@ -186,3 +186,11 @@ def test_exec_tells_its_own_deadline_from_a_command_that_says_124(told):
     assert code == 1 and "failed on kafka-0 (not finished after 0.5 s)\n" in err and "--timeout" in err
     code, _, err = told("exec", "--lab", "kafka", "exit 124")
     assert code == 1 and "failed on kafka-0 (exit code 124)\n" in err and "--timeout" not in err
+
+
+@pytest.mark.usefixtures("one_stopped", "here")
+def test_a_list_of_hosts_may_have_empty_parts_and_not_be_empty(told):
+    assert told("exec", "--on", "kafka-0, load,", "true")[:2] == (0, "kafka-0\nload-0\n")
+    for words in (("exec", "--on", ",", "true"), ("exec", "--on", "", "true"), ("cp", ":/etc/hosts", ".")):
+        code, out, err = told(*words)
+        assert (code, out) == (2, "") and "no host or group is named" in err

@@ -91,6 +91,27 @@ def test_a_copy_that_fails_names_the_host_and_why(tmp_path, monkeypatch):
         copy(ACCESS, hosts(2), local=str(tmp_path), remote="/tmp", download=True)
 
 
+def test_a_copy_that_fails_leaves_none_of_its_folders(tmp_path, monkeypatch):
+    program = tmp_path / "some"
+    program.mkdir()
+    (program / "scp").write_text(
+        '#!/bin/sh\nfor last; do :; done\ncase "$last" in */web-1) touch "$last/f";; *) exit 1; esac\n'
+    )
+    (program / "scp").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program}:{os.environ['PATH']}")
+    there = tmp_path / "there" / "web-0"
+    there.mkdir(parents=True)
+    for local in ("new/deep", "there"):
+        with pytest.raises(LabtoolError, match="web-0: ; web-2: "):
+            copy(ACCESS, hosts(3), local=str(tmp_path / local), remote="/tmp/f", download=True)
+    assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["web-1"]
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["web-0", "web-1"]
+    (program / "scp").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(LabtoolError, match="not copied"):
+        copy(ACCESS, hosts(2), local=str(tmp_path / "none" / "deep"), remote="/tmp/f", download=True)
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_is_to_be_copied_must_be_there(tmp_path):
     with pytest.raises(LabtoolError, match="does not exist"):
         copy(ACCESS, hosts(1), local=str(tmp_path / "nothing"), remote="/tmp", download=False)

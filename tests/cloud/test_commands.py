@@ -13,10 +13,12 @@ from fake.policy import Policy
 from fake.promises import Promises
 
 from labtool import config
+from labtool.ansible.events import HostCounts
 from labtool.cli.app import run
 from labtool.cloud import extend as extending
 from labtool.cloud import keys, network, price_list, wait
 from labtool.cloud.price import SHIPPED
+from labtool.experiment import deploy as deploying
 
 DOCS = Path(__file__).parents[2] / "docs" / "aws.md"
 DRY = {"DescribeInstances", "DescribeInstanceTypes", "GetParameter", "DescribeImages", "GetProducts"}
@@ -63,6 +65,26 @@ def test_deploy_asks_for_what_up_does_and_two_tags_more(labtool, asked, without_
     labtool("deploy", "kafka-cluster", "--yes")
     assert asked() == documented("labtool deploy kafka-cluster")
     assert without_hosts == [["kafka-0", "kafka-1", "kafka-2"]]
+
+
+def test_a_deploy_counts_its_changes_and_interrupted_says_how_to_go_on(labtool, without_hosts, monkeypatch):
+    done, play = [0], deploying.run_playbook
+
+    def changing(*given, **options):
+        counts = {"kafka-0": HostCounts(changed=done[0])}
+        return replace(play(*given, **options), hosts=counts)
+
+    monkeypatch.setattr(deploying, "run_playbook", changing)
+    for count, told in enumerate(("0 changes", "1 change", "2 changes")):
+        done[0] = count
+        assert labtool("deploy", "kafka-cluster", "--yes")[0].splitlines()[0].endswith(f": {told}")
+
+    def interrupted(*given, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploying, "run_playbook", interrupted)
+    out, said = labtool("deploy", "kafka-cluster", "--yes", code=130)
+    assert out == "" and said.endswith("labtool: interrupted\n  run it again to go on\n")
 
 
 def test_a_profile_asks_for_what_is_documented(labtool, asked, session, without_hosts):

@@ -226,6 +226,16 @@ def test_jars_that_stand_alone_are_no_dependencies():
     assert fetching.pom(["g:a:1"]).count("<dependency><groupId>g</groupId>") == 1
 
 
+def test_what_maven_says_is_told_without_its_colours(tmp_path, monkeypatch):
+    program = tmp_path / "mvn"
+    program.write_text("#!/bin/sh\nprintf '\\033[0m\\033[0m[ERROR] no such version\\n[ERROR] \\n'; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(fetching.SourceError) as told:
+        fetching.assemble(["org.example:it:9"], "it-9", tmp_path / "it-9.tar")
+    assert str(told.value) == "mvn failed: [ERROR] no such version"
+
+
 def test_without_maven_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(fetching.shutil, "which", lambda _name: None)
     with pytest.raises(fetching.SourceError, match="apt-get install maven"):

@@ -148,7 +148,8 @@ def assemble(coordinates: list[str], prefix: str, into: Path, *, alone: bool = F
         command += [f"-DoutputDirectory={folder / 'libs'}", "-DincludeScope=runtime"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            lines = [line for line in done.stdout.splitlines() if "ERROR" in line]
+            # Debian's mvn colours its first line, whatever it is asked for.
+            lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in done.stdout.splitlines() if "ERROR" in line]
             raise SourceError("mvn failed: " + (lines or done.stderr.splitlines() or ["no message"])[0])
         deterministic_tar(folder / "libs", prefix, into)
 
