@@ -32,6 +32,8 @@ TOGETHER_S = 10.0
 MEMORY_FULL = 0.90
 """From this share of a host's memory on a client that was killed was killed for want of it, as far as one can tell."""
 OUT_OF_MEMORY = re.compile(r"out of memory|oom-kill|oom_kill|invoked oom", re.IGNORECASE)
+UNTOLD_S = 2.0
+"""What the consumer tool read last it does not tell: it prints an interval when a later record has come."""
 FEWEST_INTERVALS = 10
 """With fewer intervals no interval of confidence is stated (see statistics.batch_means)."""
 
@@ -415,9 +417,10 @@ def _consumers(producers: Load, consumers: Load, copies: int) -> list[Finding]:
     if consumers.achieved is None or producers.achieved is None or not producers.achieved:
         return []
     ratio = consumers.achieved / (producers.achieved * copies)
+    measured_s = consumers.span[1] - consumers.span[0]
     groups = fmt.plural(len(consumers.names), "consumer")
     evidence = {"consumed_per_s": consumers.achieved, "produced_per_s": producers.achieved, "ratio": ratio}
-    behind = ratio < 1 - 2 * SHORTFALL
+    behind = ratio < 1 - 2 * SHORTFALL and (1 - ratio) * measured_s > UNTOLD_S
     if behind:
         sentence = (
             f"{groups} read {fmt.rate(consumers.achieved, 'records')}, {fmt.percent(ratio, 1)} of what was written"

@@ -66,6 +66,13 @@ def test_options_since_4_2(plan):
     assert "--num-records" in driver.consumer_command(plan())
 
 
+def test_the_consumers_of_a_load_are_a_group_of_its_own(plan):
+    def group(start_at):
+        return words(driver.consumer_command(plan(start_at=start_at)), "--group")
+
+    assert group(1000.25) == group(1000.25) != group(1030.25), "the last load's may still be members of theirs"
+
+
 @pytest.mark.parametrize("version", ["3.9.2", "4.1.1"])
 def test_options_before_4_2(plan, version):
     command = driver.producer_command(plan(version=version), 1)

@@ -109,12 +109,16 @@ def producer_command(plan: Plan, index: int) -> list[str]:
 
 
 def consumer_command(plan: Plan) -> list[str]:
-    """Return the command line of `kafka-consumer-perf-test`; all consumers share a group."""
+    """Return the command line of `kafka-consumer-perf-test`; all consumers of a load, on all its hosts, share a group.
+
+    It is of this load alone: the tool does not leave its group, and who joins it within the 45 s of a session waits
+    until the brokers have given up those of the load before.
+    """
     # It ends when it is told to, or some time after the last record.
     patience_ms = round((plan.duration_s + 60) * 1000)
     command = [plan.tool, "consumer-perf-test", "--bootstrap-server", plan.bootstrap, "--topic", plan.topic]
     command += ["--num-records" if plan.renamed_options else "--messages", str(10**12)]
-    command += ["--group", f"{plan.topic}-readers", "--timeout", str(patience_ms)]
+    command += ["--group", f"{plan.topic}-readers-{plan.start_at:.0f}", "--timeout", str(patience_ms)]
     return [*command, "--show-detailed-stats", "--reporting-interval", str(plan.interval_ms)]
 
 
