@@ -219,7 +219,9 @@ def _saturated(data: RunData, found: list[Usage], name: str, who: str, hosts: It
         )
         return Finding(name, "resource", "refused", sentence, rule, _evidence(few[0]), "heat", few[0].host)
     close = " That is close." if top.peak >= BUSY else ""
-    sentence = f"The {who} were not saturated: the most was {fmt.percent(top.peak)}, {_name(top)}.{close}"
+    silent = sorted(members - {use.host for use in mine})
+    which = f"{who} that left counters (not {fmt.listed(silent)})" if silent else who
+    sentence = f"The {which} were not saturated: the most was {fmt.percent(top.peak)}, {_name(top)}.{close}"
     return Finding(name, "resource", "ok", sentence, rule, _evidence(top), "heat", top.host, top.peak_window)
 
 

@@ -16,6 +16,7 @@ from labtool.analysis.requests import Felt
 from labtool.analysis.resources import RESOURCES, Usage, busiest, system_name
 from labtool.analysis.trust import unfinished_stages
 from labtool.analysis.workload import DIP, FEWEST_INTERVALS, SHORTFALL, Load, bound_of, clearly_short, dips
+from labtool.dataset.run import FROM_THEN_ON
 
 LATE_LINES = 2
 """A tool that is short of processor time writes a line late: so many in a row say nothing of the system."""
@@ -35,7 +36,7 @@ def verdict(
     to keep.
     """
     said = {finding.id: finding for finding in findings}
-    broken = _broken(data)
+    broken, gone = _broken(data), _gone(data)
     if data.measured_s <= 0 or not (found or load or job):
         reason = broken or "there are no numbers of a measured window"
         return Verdict("refused", "Nothing to say", f"This run says nothing about the system: {reason}.")
@@ -46,9 +47,7 @@ def verdict(
         )
     if job is not None and _is_job(load):
         result = Verdict(job.severity, job.label, f"{job.sentence} {_sentence(clause)}".strip())
-        if broken and job.severity == "ok":
-            result = replace(result, severity="warning", label="Cut short")
-        return replace(result, sentence=_with_break(result.sentence, broken))
+        return _not_whole(result, broken, gone)
     if load is None:
         if data.record.workload:
             why = broken or f"the workload {data.record.workload} left no numbers"
@@ -58,11 +57,8 @@ def verdict(
             f"{_sentence(clause) or 'The hosts were watched.'} No workload of labtool drove the system, so nothing "
         )
         sentence += "is said about what it can carry."
-        return Verdict("note" if not broken else "warning", "Watched", _with_break(sentence, broken))
-    result = _of_load(data, load, clause, said)
-    if broken and result.severity == "ok":
-        return Verdict("warning", "Cut short", _with_break(result.sentence, broken))
-    return Verdict(result.severity, result.label, _with_break(result.sentence, broken))
+        return _not_whole(Verdict("note" if not broken and not gone else "warning", "Watched", sentence), broken, gone)
+    return _not_whole(_of_load(data, load, clause, said), broken, gone)
 
 
 def _is_job(load: Load | None) -> bool:
@@ -173,8 +169,20 @@ def _broken(data: RunData) -> str:
     return f"its stage “{unfinished[0]}” never reported an end" if unfinished else ""
 
 
-def _with_break(sentence: str, broken: str) -> str:
-    return f"{sentence} The run is not whole: {broken}." if broken else sentence
+def _gone(data: RunData) -> str:
+    """Return which hosts went away in the window, as a clause; '' where none did."""
+    hosts = sorted({missing.host for missing in data.record.missing if missing.what == FROM_THEN_ON})
+    return f"{fmt.listed(hosts)} went away in it" if hosts else ""
+
+
+def _not_whole(result: Verdict, broken: str, gone: str) -> Verdict:
+    """Return the verdict on a run that broke or lost a host: what was well is so of a part only."""
+    why = "; ".join(part for part in (broken, gone) if part)
+    if not why:
+        return result
+    if result.severity == "ok":
+        result = replace(result, severity="warning", label="Cut short" if broken else "Lost a host")
+    return replace(result, sentence=f"{result.sentence} The run is not whole: {why}.")
 
 
 def _busiest_clause(found: list[Usage], said: dict[str, Finding]) -> str:

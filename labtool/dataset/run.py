@@ -65,6 +65,10 @@ class Missing(Record, kw_only=True):
     host: str = ""
 
 
+FROM_THEN_ON = "what it did from some moment on"
+"""What is missing of a host that went away in the window."""
+
+
 class MetricsRecord(Record, kw_only=True):
     """What was asked of CloudWatch besides the metrics of EC2 and EBS."""
 

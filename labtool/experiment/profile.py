@@ -28,7 +28,7 @@ from labtool.ansible.runner import run_playbook
 from labtool.cloud import bill, find, instance_types, interruption, keys, price_list
 from labtool.cloud.session import Session
 from labtool.collect import live, observer
-from labtool.dataset.run import HostRecord, MetricsRecord, RunDirectory, RunRecord
+from labtool.dataset.run import FROM_THEN_ON, HostRecord, MetricsRecord, RunDirectory, RunRecord
 from labtool.errors import CloudError, LabtoolError, StoppedError
 from labtool.experiment import gather as gathering
 from labtool.experiment import load, machine
@@ -131,7 +131,7 @@ class Early:
             self._journal.timeline.row(
                 start=now, host=host, kind="fault", name="spot interruption", status="failed", detail=reason
             )
-            self._journal.missing("what it did from then on", f"AWS takes it back ({reason})", host)
+            self._journal.missing(FROM_THEN_ON, f"AWS takes it back ({reason})", host)
             self._progress.line(f"AWS takes {host} back ({reason}): ending early; what was measured is kept")
             cancel.set()
 
@@ -367,7 +367,7 @@ def watched(access: Access, lab: Lab, watcher: Watcher, journal: Journal) -> Ite
                         return
                     if isinstance(event, live.HostLost):
                         watcher.host(event.host, "lost", event.why)
-                        journal.missing("what it did from some moment on", f"it went away: {event.why}", event.host)
+                        journal.missing(FROM_THEN_ON, f"it went away: {event.why}", event.host)
                     else:
                         watcher.sample(
                             event.host,

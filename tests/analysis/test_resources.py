@@ -44,6 +44,13 @@ def test_saturated_is_a_tenth_of_the_time(share, severity):
     assert found(data)["resource.system"].severity == severity
 
 
+def test_brokers_without_counters_are_not_said_to_be_well():
+    data = run_data()
+    left = {host: signals for host, signals in data.signals.items() if host != "kafka-1"}
+    sentence = found(run_data(signals=left))["resource.system"].sentence
+    assert sentence.startswith("The brokers that left counters (not kafka-1) were not saturated: the most was 60 %")
+
+
 def test_the_load_host_is_judged_apart():
     said = found(with_signal("load-0", cpu=flat(0.98)))
     assert said["resource.generator"].severity == "problem"

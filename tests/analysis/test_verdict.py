@@ -7,7 +7,7 @@ import pytest
 from small_run import START, client, flat, record, run_data, summary
 
 from labtool.analysis.analyse import analyse
-from labtool.dataset.run import StageRecord
+from labtool.dataset.run import FROM_THEN_ON, Missing, StageRecord
 
 
 def said(**changes):
@@ -21,6 +21,15 @@ def test_kept_up():
         "The brokers kept up with 10,000 records/s; the busiest resource was the CPU of kafka-1 at 70 %."
     )
     assert [h.id for h in found.headlines] == ["offered", "achieved", "p50", "p99", "errors", "busiest"]
+
+
+def test_a_host_that_went_away_is_in_the_first_sentence():
+    gone = Missing(what=FROM_THEN_ON, why="it went away: SSH failed", host="kafka-2")
+    found = said(record=record(missing=[gone]))
+    assert (found.verdict.severity, found.verdict.label) == ("warning", "Lost a host")
+    assert found.verdict.sentence.endswith("at 70 %. The run is not whole: kafka-2 went away in it.")
+    watched = said(record=record(missing=[gone], workload=None), clients=(), summaries=()).verdict
+    assert watched.severity == "warning" and watched.sentence.endswith("kafka-2 went away in it.")
 
 
 def test_failed_operations_take_the_ok_away():
