@@ -1,8 +1,8 @@
 """Ansible's own poll of a task that runs on (`async`), for hosts that may go away while it does.
 
 Ansible asks a host that does not answer again and again until the task's time is over, and counts only the pauses
-between: a host that is gone holds a play of ten minutes for more than an hour. Here it is unreachable, for good, once
-it has not answered for `PATIENCE_S`.
+between: with ten seconds for each try, a host that is gone holds a play of ten minutes for an hour. Here it is
+unreachable, for good, once it has not answered for `PATIENCE_S`.
 """
 
 from __future__ import annotations
