@@ -43,29 +43,35 @@ class Deployed:
 def remembered(session: Session, lab: str) -> dict[str, dict[str, Any]]:
     """Return the options each stack of the lab was last deployed with, read from its hosts' tags."""
     found: dict[str, dict[str, Any]] = {}
+    for instance, (stack, text) in written(session, lab).items():
+        try:
+            found.setdefault(stack, json.loads(text))
+        except ValueError:
+            raise CloudError(
+                f"tag {OPTIONS} of {instance} is no JSON", "correct or remove the tag; defaults hold then"
+            ) from None
+    return found
+
+
+def written(session: Session, lab: str) -> dict[str, tuple[str, str]]:
+    """Return the stack and the options that the tags of the lab's instances tell, by instance id."""
     filters = [
         {"Name": f"tag:{tags.LAB}", "Values": [lab]},
         {"Name": "tag-key", "Values": [STACK]},
         {"Name": "instance-state-name", "Values": list(find.ALIVE)},
     ]
-    for instance in find.describe(session, filters):
-        values = tags.to_map(instance["Tags"])
-        try:
-            options = json.loads(values.get(OPTIONS, "{}"))
-        except ValueError:
-            raise CloudError(
-                f"tag {OPTIONS} of {instance['InstanceId']} is no JSON", "correct or remove the tag; defaults hold then"
-            ) from None
-        found.setdefault(values[STACK], options)
-    return found
+    instances = {one["InstanceId"]: tags.to_map(one["Tags"]) for one in find.describe(session, filters)}
+    return {name: (values[STACK], values.get(OPTIONS, "{}")) for name, values in instances.items()}
 
 
-def remember(session: Session, lab: Lab, stack: Stack, values: Mapping[str, Any]) -> None:
-    """Write the stack and its options into the tags of its hosts."""
+def remember(
+    session: Session, lab: Lab, stack: Stack, values: Mapping[str, Any], before: Mapping[str, tuple[str, str]]
+) -> None:
+    """Write the stack and its options into the tags of its hosts, where not all have had them `before`."""
     groups = {spec.name for spec in stack.groups(values)}
     ids = [host.instance_id for host in lab if host.group in groups]
     text = to_remember(stack, values)
-    if ids:
+    if any(before.get(each) != (stack.name, text) for each in ids):
         with told_clearly(f"tagging the hosts of {stack.name}"):
             session.ec2.create_tags(Resources=ids, Tags=tags.to_list({STACK: stack.name, OPTIONS: text}))
 
@@ -96,9 +102,11 @@ def deploy(
     """
     access = keys.access(session, lab.name)
     hosts = inventory.of_lab(lab, access)
-    before, now = remembered(session, lab.name).get(stack.name), json.loads(to_remember(stack, values))
-    if before is None:
-        remember(session, lab, stack, values)
+    to_remember(stack, values)  # what a tag cannot hold is refused before anything is done
+    before = written(session, lab.name)
+    first = stack.name not in {name for name, _ in before.values()}
+    if first:
+        remember(session, lab, stack, values, before)
     folder = log_folder(session, lab.name)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     timeline = TimelineWriter(folder / f"{stamp}-deploy.jsonl")
@@ -122,8 +130,8 @@ def deploy(
         status="ok" if result.ok else "failed",
     )
     deployed = Deployed(lab, stack, values, result.check())
-    if before not in (None, now):
-        remember(session, lab, stack, values)
+    if not first:
+        remember(session, lab, stack, values, before)
     return deployed
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from labtool.ansible.result import PlayResult
+from labtool.cloud import find
 from labtool.errors import AnsibleError
 from labtool.experiment import deploy as deploying
 
@@ -59,6 +60,15 @@ def test_a_group_that_keeps_its_hosts_keeps_its_option_too(deploy):
     options, _ = deploy("--brokers", "4", fails=AnsibleError("kafka-3: no"))
     options, said = deploy()
     assert options["brokers"] == 4, "they are there"
+
+
+def test_a_host_that_took_anothers_place_remembers_too(deploy, aws, session):
+    deploy("--heap", "512")
+    for index in range(3):  # none of the first hosts is left
+        (gone,) = [host for host in find.find_lab(session, "lab") if host.name == f"kafka-{index}"]
+        session.ec2.terminate_instances(InstanceIds=[gone.instance_id])
+        aws.pass_time(120)
+        assert deploy()[0]["heap"] == 512
 
 
 def test_options_that_a_tag_cannot_hold_are_refused_before_anything_is_played(deploy, labtool):
